@@ -1,0 +1,242 @@
+import re
+from typing import Any
+
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from commands.failures import failure_sentence, is_retryable
+from commands.models import Command, CommandEvent, CommandResult, Mode, Priority, StageRun
+from commands.states import Stage, Status
+from files.api.serializers import FileOutput
+from gateway.api.serializers import (
+    JSONObjectField,
+    QuerySerializer,
+    StrictCharField,
+    StrictIntegerField,
+    StrictSerializer,
+)
+
+MAX_TEXT = 10_000
+MAX_OBJECT_BYTES = 64 * 1024
+_PERSONA = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+
+
+class CommandInput(StrictSerializer):
+    text = StrictCharField(max_length=MAX_TEXT, help_text="What is to be done, in Turkish or English.")
+    mode = serializers.ChoiceField(Mode.choices, default=Mode.NORMAL)
+    chaos_level = StrictIntegerField(
+        min_value=1, max_value=10, required=False, allow_null=True, help_text="In chaos mode only."
+    )
+    persona = StrictCharField(max_length=64, default="technical_expert")
+    priority = serializers.ChoiceField(Priority.choices, default=Priority.NORMAL)
+    parameters = JSONObjectField(max_bytes=MAX_OBJECT_BYTES, default=dict, help_text="Handed on to the runner.")
+    metadata = JSONObjectField(
+        max_bytes=MAX_OBJECT_BYTES, default=dict, help_text="Kept, and handed on to the segmentation service."
+    )
+    tags = serializers.ListField(child=StrictCharField(max_length=50), max_length=20, default=list)
+    deadline = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="If it has not finished by then, it is stopped and fails."
+    )
+
+    def validate_persona(self, persona: str) -> str:
+        if not _PERSONA.fullmatch(persona):
+            raise serializers.ValidationError(_("Lower-case letters, digits and single underscores only."))
+        return persona
+
+    def validate_tags(self, tags: list[str]) -> list[str]:
+        if len(set(tags)) != len(tags):
+            raise serializers.ValidationError(_("The same tag is there twice."))
+        return tags
+
+    def validate_deadline(self, deadline: Any) -> Any:
+        if deadline is not None and deadline <= timezone.now():
+            raise serializers.ValidationError(_("This time has passed."))
+        return deadline
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("chaos_level") is not None and attrs["mode"] != Mode.CHAOS:
+            raise serializers.ValidationError({"chaos_level": [_("Goes with the chaos mode only.")]})
+        return attrs
+
+
+class SeveralChoicesField(serializers.MultipleChoiceField):
+    """`?status=failed&status=cancelled` or `?status=failed,cancelled`."""
+
+    def get_value(self, dictionary: Any) -> Any:
+        given = dictionary.getlist(self.field_name)
+        return [part for value in given for part in value.split(",")] if given else serializers.empty
+
+
+class CommandQuery(QuerySerializer):
+    status = SeveralChoicesField(choices=Status.choices, required=False)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=100, help_text="Default 25.")
+    cursor = serializers.CharField(required=False)
+
+
+class EventQuery(QuerySerializer):
+    after = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="0", help_text="The `seq` of the last event you have.")
+
+
+class CommandErrorOutput(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+    stage = serializers.ChoiceField(Stage.choices, allow_null=True)
+    retryable = serializers.BooleanField()
+
+
+class LinksOutput(serializers.Serializer[Any]):
+    self = serializers.CharField()
+    events = serializers.CharField()
+    timeline = serializers.CharField()
+    result = serializers.CharField()
+    cancel = serializers.CharField()
+
+
+def error_of(command: Command) -> dict[str, Any] | None:
+    if not command.error_code:
+        return None
+    return {
+        "code": command.error_code,
+        "detail": failure_sentence(command.error_code, command.error_stage, command.error_cause),
+        "stage": command.error_stage or None,
+        "retryable": is_retryable(command.error_code),
+    }
+
+
+class CommandOutput(serializers.ModelSerializer[Command]):
+    files = FileOutput(many=True, read_only=True)
+    error = serializers.SerializerMethodField()
+    links = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Command
+        fields = (
+            "id",
+            "text",
+            "mode",
+            "chaos_level",
+            "persona",
+            "priority",
+            "parameters",
+            "metadata",
+            "tags",
+            "deadline",
+            "status",
+            "stage",
+            "progress",
+            "retry_of",
+            "created_at",
+            "started_at",
+            "finished_at",
+            "files",
+            "error",
+            "links",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(CommandErrorOutput(allow_null=True))
+    def get_error(self, command: Command) -> dict[str, Any] | None:
+        return error_of(command)
+
+    @extend_schema_field(LinksOutput)
+    def get_links(self, command: Command) -> dict[str, str]:
+        parts = {"self": "command", **{part: f"command-{part}" for part in ("events", "timeline", "result", "cancel")}}
+        return {link: reverse(view, args=[command.id]) for link, view in parts.items()}
+
+
+class CommandStateOutput(serializers.Serializer[Any]):
+    id = serializers.UUIDField(source="command_id")
+    status = serializers.ChoiceField(Status.choices)
+    stage = serializers.ChoiceField(Stage.choices, allow_null=True)
+    progress = serializers.IntegerField()
+
+
+class EventOutput(serializers.ModelSerializer[CommandEvent]):
+    """One numbered event: the same object here and on the socket."""
+
+    room = serializers.SerializerMethodField()
+    command = CommandStateOutput(source="*")
+
+    class Meta:
+        model = CommandEvent
+        fields = ("room", "seq", "command", "event", "data", "at")
+        read_only_fields = fields
+
+    def get_room(self, event: CommandEvent) -> str:
+        return f"command:{event.command_id}"
+
+
+class EventListOutput(serializers.Serializer[Any]):
+    results = EventOutput(many=True)
+    next = serializers.CharField(allow_null=True)
+    previous = serializers.CharField(allow_null=True)
+
+
+class StageRunOutput(serializers.ModelSerializer[StageRun]):
+    duration_ms = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+
+    class Meta:
+        model = StageRun
+        fields = (
+            "id",
+            "stage",
+            "attempt",
+            "instance",
+            "remote_id",
+            "started_at",
+            "finished_at",
+            "duration_ms",
+            "outcome",
+            "error",
+        )
+        read_only_fields = fields
+
+    def get_duration_ms(self, run: StageRun) -> int | None:
+        return None if run.finished_at is None else int((run.finished_at - run.started_at).total_seconds() * 1000)
+
+    @extend_schema_field(CommandErrorOutput(allow_null=True))
+    def get_error(self, run: StageRun) -> dict[str, Any] | None:
+        if not run.error_code:
+            return None
+        detail = failure_sentence(run.error_code, run.stage, run.error_cause)
+        return {"code": run.error_code, "detail": detail, "stage": run.stage, "retryable": is_retryable(run.error_code)}
+
+
+class TimelineOutput(serializers.Serializer[Any]):
+    results = StageRunOutput(many=True)
+    waiting_for = serializers.CharField(allow_null=True)
+
+
+class TaskResultOutput(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    description = serializers.CharField()
+    status = serializers.CharField()
+    output = serializers.CharField()
+    error = serializers.CharField(allow_null=True)
+    duration_ms = serializers.IntegerField(allow_null=True)
+
+
+class ResultOutput(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(Status.choices)
+    success_rate = serializers.FloatField(allow_null=True, help_text="0 to 1; null if nothing was run.")
+    summary = serializers.CharField()
+    output = serializers.CharField(help_text="What the tasks put out, one after another.")
+    tasks = TaskResultOutput(many=True)
+    files = FileOutput(many=True)
+    error = CommandErrorOutput(allow_null=True)
+
+
+def result_output(command: Command, result: CommandResult | None) -> dict[str, Any]:
+    return {
+        "status": command.status,
+        "success_rate": result.success_rate if result else None,
+        "summary": result.summary if result else "",
+        "output": result.output if result else "",
+        "tasks": result.tasks if result else [],
+        "files": command.files,
+        "error": error_of(command),
+    }

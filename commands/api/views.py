@@ -1,0 +1,147 @@
+from typing import Any
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework import exceptions
+from rest_framework.permissions import AllowAny, IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.requests import SignedInRequest
+from commands.api.serializers import (
+    CommandInput,
+    CommandOutput,
+    CommandQuery,
+    EventListOutput,
+    EventOutput,
+    EventQuery,
+    ResultOutput,
+    StageRunOutput,
+    TimelineOutput,
+    result_output,
+)
+from commands.callbacks import command_of_token
+from commands.selectors import (
+    EVENTS_LIMIT,
+    command_events,
+    command_get,
+    command_list,
+    command_result,
+    command_timeline,
+    waiting_for,
+)
+from commands.services import as_submitted, command_cancel, command_submit, runner_report
+from gateway.api.views import ApiView
+from integrations.clients.errors import InvalidAnswerError
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Same key and body, same answer; up to 255 characters."
+)
+
+
+class CommandListView(ApiView):
+    permission_classes = (IsAuthenticated,)
+    serializer_class = CommandOutput
+
+    def get_query_serializer_class(self) -> Any:
+        return CommandQuery if self.request.method in ("GET", "HEAD") else super().get_query_serializer_class()
+
+    @extend_schema(responses=CommandOutput(many=True))
+    def get(self, request: SignedInRequest) -> Response:
+        """Your commands, the newest first."""
+        page = self.paginate_queryset(command_list(user=request.user, status=self.query.get("status", ())))
+        return self.get_paginated_response(CommandOutput(page, many=True).data)
+
+    @extend_schema(
+        request=CommandInput,
+        responses={201: CommandOutput},
+        parameters=[IDEMPOTENCY_KEY],
+        examples=[OpenApiExample("Two tasks", {"text": "echo Merhaba dünya ve ardından calc 6*7"}, request_only=True)],
+    )
+    def post(self, request: SignedInRequest) -> Response:
+        """Send a command. It is stored before the answer; what becomes of it is told by its events."""
+        key = idempotency_key(request)
+        command = command_submit(user=request.user, idempotency_key=key, **self.read_body(request, CommandInput))
+        data = CommandOutput(as_submitted(command)).data
+        return Response(data, status=201, headers={"Location": data["links"]["self"]})
+
+
+class CommandView(ApiView):
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(responses=CommandOutput)
+    def get(self, request: SignedInRequest, command_id: UUID) -> Response:
+        """One command of yours, as it stands."""
+        return Response(CommandOutput(command_get(user=request.user, command_id=command_id)).data)
+
+
+class CommandEventsView(ApiView):
+    permission_classes = (IsAuthenticated,)
+    query_serializer_class = EventQuery
+
+    @extend_schema(responses=EventListOutput)
+    def get(self, request: SignedInRequest, command_id: UUID) -> Response:
+        """What happened, numbered and in order: the same objects that the socket sends."""
+        command = command_get(user=request.user, command_id=command_id)
+        events = command_events(command_id=command.id, after=int(self.query["after"]))
+        full = len(events) == EVENTS_LIMIT
+        more = request.build_absolute_uri(f"{request.path}?after={events[-1].seq}") if full else None
+        return Response({"results": EventOutput(events, many=True).data, "next": more, "previous": None})
+
+
+class CommandTimelineView(ApiView):
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(responses=TimelineOutput)
+    def get(self, request: SignedInRequest, command_id: UUID) -> Response:
+        """Every try of every stage, and what the command waits for."""
+        command = command_get(user=request.user, command_id=command_id)
+        runs = command_timeline(command=command)
+        return Response({"results": StageRunOutput(runs, many=True).data, "waiting_for": waiting_for(command, runs)})
+
+
+class CommandResultView(ApiView):
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(responses=ResultOutput)
+    def get(self, request: SignedInRequest, command_id: UUID) -> Response:
+        """What came out, once the command has ended; 409 before."""
+        command = command_get(user=request.user, command_id=command_id)
+        return Response(ResultOutput(result_output(command, command_result(command=command))).data)
+
+
+class CommandCancelView(ApiView):
+    permission_classes = (IsAuthenticated,)
+
+    @extend_schema(request=None, responses={202: CommandOutput})
+    def post(self, request: SignedInRequest, command_id: UUID) -> Response:
+        """Ask for the end of a command. The runner has the last word on whether it could still be stopped."""
+        command = command_cancel(command=command_get(user=request.user, command_id=command_id))
+        return Response(CommandOutput(command).data, status=202)
+
+
+class RunnerCallbackView(ApiView):
+    """Where a runner reports on its own. The address itself is the secret: it is signed and names one command."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    @extend_schema(exclude=True)
+    def post(self, request: Request, token: str) -> Response:
+        command_id = command_of_token(token)
+        if command_id is None:
+            raise exceptions.NotFound
+        try:
+            runner_report(command_id=command_id, body=request.data)
+        except InvalidAnswerError as error:
+            raise exceptions.ValidationError({"body": [error.detail]}) from error
+        return Response(status=204)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the header, None if there is none. Raises ValidationError if it is not fit to be one."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):  # noqa: PLR2004 - column
+        raise exceptions.ValidationError({"Idempotency-Key": [_("Must be 1 to 255 printable ASCII characters.")]})
+    return key

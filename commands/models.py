@@ -1,0 +1,185 @@
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from commands.states import TERMINAL, Stage, Status
+from files.models import StoredFile
+from gateway.ids import new_id
+
+
+class Mode(models.TextChoices):
+    NORMAL = "normal", _("normal")
+    DREAM = "dream", _("dream")
+    EXPLORE = "explore", _("explore")
+    CHAOS = "chaos", _("chaos")
+
+
+class Priority(models.TextChoices):
+    LOW = "low", _("low")
+    NORMAL = "normal", _("normal")
+    HIGH = "high", _("high")
+
+
+def _file_field(name: str) -> "models.ForeignKey[StoredFile | None, StoredFile | None]":
+    return models.ForeignKey(
+        StoredFile, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=name
+    )
+
+
+class Command(models.Model):
+    """What a person asked for, and how far it has come.
+
+    A foreign key without an index of its own (here and below) leads one of those in Meta.
+    `status` is written by commands.transitions alone, the lease and `due_at` by commands.leases alone.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="commands", db_index=False
+    )
+    text = models.TextField()
+    mode = models.CharField(max_length=10, choices=Mode.choices, default=Mode.NORMAL)
+    chaos_level = models.PositiveSmallIntegerField(null=True, blank=True)
+    persona = models.CharField(max_length=64, default="technical_expert")
+    priority = models.CharField(max_length=6, choices=Priority.choices, default=Priority.NORMAL)
+    parameters = models.JSONField(default=dict, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    deadline = models.DateTimeField(null=True, blank=True, help_text=_("not finished by then, it fails"))
+    request_id = models.CharField(max_length=100, blank=True)
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - NULLs do not collide
+    idempotency_hash = models.CharField(max_length=64, blank=True)
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    stage = models.CharField(max_length=12, choices=Stage.choices, null=True, blank=True)  # noqa: DJ001 - null in the API
+    progress = models.PositiveSmallIntegerField(default=0)
+    last_seq = models.PositiveIntegerField(default=0, help_text=_("number of the newest event"))
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=50, blank=True)
+    error_cause = models.CharField(max_length=500, blank=True, help_text=_("what a service or a check said"))
+    error_stage = models.CharField(max_length=12, choices=Stage.choices, blank=True)
+
+    retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
+
+    alt_file = _file_field(".alt")
+    last_file = _file_field(".last")
+    atlas_file = _file_field(".atlas")
+
+    # Work is claimed with a lease. `due_at` says when there is something to do, `dispatch_at` when the sweep sends
+    # a message about it (again). Both are null when the command has ended.
+    lease_owner = models.CharField(max_length=100, blank=True)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    due_at = models.DateTimeField(null=True, blank=True)
+    dispatch_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"],
+                name="command_idempotency_key_unique",
+                condition=Q(idempotency_key__isnull=False),
+            ),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=False, due_at__isnull=True, dispatch_at__isnull=True)
+                | Q(finished_at__isnull=True, due_at__isnull=False, dispatch_at__isnull=False),
+                name="command_is_due_until_it_has_ended",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["user", "-id"], name="command_of_user"),
+            models.Index(fields=["user", "status", "-id"], name="command_of_user_by_status"),
+            # Small whatever the history: only what is not finished has a time.
+            models.Index(fields=["dispatch_at"], name="command_to_dispatch", condition=Q(dispatch_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:60]
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def files(self) -> list[StoredFile]:
+        return [file for file in (self.alt_file, self.last_file, self.atlas_file) if file is not None]
+
+
+class CommandEvent(models.Model):
+    """One numbered thing that happened to a command: history, audit, outbox and replay log at once."""
+
+    id = models.BigAutoField(primary_key=True)
+    command = models.ForeignKey(Command, on_delete=models.CASCADE, related_name="events", db_index=False)
+    seq = models.PositiveIntegerField()
+    event = models.CharField(max_length=30)
+    status = models.CharField(max_length=10, choices=Status.choices)
+    stage = models.CharField(max_length=12, choices=Stage.choices, null=True, blank=True)  # noqa: DJ001 - null in the API
+    progress = models.PositiveSmallIntegerField()
+    data = models.JSONField(default=dict, blank=True)
+    at = models.DateTimeField(auto_now_add=True)
+    broadcast_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("command", "seq")
+        constraints: ClassVar = [models.UniqueConstraint(fields=["command", "seq"], name="event_seq_unique")]
+        indexes: ClassVar = [
+            models.Index(fields=["at"], name="event_to_broadcast", condition=Q(broadcast_at__isnull=True))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.seq}. {self.event}"
+
+
+class Outcome(models.TextChoices):
+    SUCCEEDED = "succeeded", _("succeeded")
+    FAILED = "failed", _("failed")
+    ABANDONED = "abandoned", _("abandoned: the worker died")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+class StageRun(models.Model):
+    """One try of one stage: the timeline that a person reads to learn why a command is slow or stuck."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    command = models.ForeignKey(Command, on_delete=models.CASCADE, related_name="stage_runs", db_index=False)
+    stage = models.CharField(max_length=12, choices=Stage.choices)
+    attempt = models.PositiveSmallIntegerField()
+    instance = models.CharField(max_length=500, blank=True)
+    idempotency_key = models.CharField(max_length=100)
+    remote_id = models.CharField(max_length=255, blank=True, help_text=_("the service's name for this work"))
+    remote_file_id = models.CharField(max_length=255, blank=True)
+    reported = models.JSONField(null=True, blank=True, help_text=_("how the work ended, as the runner itself said"))
+    polls = models.PositiveIntegerField(default=0)
+    unanswered_since = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
+    error_code = models.CharField(max_length=50, blank=True)
+    error_cause = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ("command", "id")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["command", "stage", "attempt"], name="stage_run_attempt_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.attempt}"
+
+
+class CommandResult(models.Model):
+    """What came out: read from the `.alt` and the `.last` once, when the run ended."""
+
+    command = models.OneToOneField(Command, on_delete=models.CASCADE, primary_key=True, related_name="result")
+    success_rate = models.FloatField()
+    summary = models.TextField(blank=True)
+    output = models.TextField(blank=True)
+    tasks: "models.JSONField[list[dict[str, Any]], list[dict[str, Any]]]" = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return self.summary[:60]

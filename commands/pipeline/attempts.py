@@ -1,0 +1,173 @@
+"""Tries of a stage: when one begins, how it ends, and whether there is another."""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from commands.failures import is_retryable
+from commands.leases import lease_renew
+from commands.models import Command, Outcome, StageRun
+from commands.states import Stage, Status
+from commands.transitions import StaleCommandError, command_event, command_transition
+from integrations.clients.errors import PermanentError, Reason, ServiceError, TransientError
+
+MAX_ABANDONED = 5
+MAX_INVALID = 3
+FIRST_RETRY_SECONDS = 0.5
+MAX_RETRY_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a try failed: the code for the person, what was said, and whether another try can help."""
+
+    code: str
+    cause: str = ""
+    transient: bool = False  # try again for as long as the window lasts
+    doubtful: bool = False  # try again a few times
+    retry_after: float | None = None
+
+
+def failure_of(stage: Stage, error: ServiceError, *, fetching: bool = False) -> Failure:
+    """Say what an error of a service means for the try."""
+    reason = "file_missing" if fetching and error.reason is Reason.NOT_FOUND else str(error.reason)
+    return Failure(
+        code=f"{stage}_{reason}",
+        cause=error.detail,
+        transient=isinstance(error, TransientError),
+        doubtful=not isinstance(error, TransientError | PermanentError),
+        retry_after=error.retry_after,
+    )
+
+
+def runs_of(command: Command, stage: Stage) -> list[StageRun]:
+    """Return the tries of a stage so far, in order."""
+    return list(command.stage_runs.filter(stage=stage).order_by("attempt"))
+
+
+def unfinished(runs: list[StageRun]) -> StageRun | None:
+    return runs[-1] if runs and runs[-1].finished_at is None else None
+
+
+def open_run(runs: list[StageRun]) -> StageRun | None:
+    """Return the try that a service is working on, if there is one.
+
+    A try that was begun but never got an answer belongs to a worker that died: it is put down as abandoned.
+    """
+    run = unfinished(runs)
+    if run is not None and not run.remote_id:
+        finish_run(run, Outcome.ABANDONED, code="worker_lost")
+        return None
+    return run
+
+
+def too_often_abandoned(runs: list[StageRun]) -> bool:
+    return sum(run.outcome == Outcome.ABANDONED for run in runs) >= MAX_ABANDONED
+
+
+def last_failed_instance(runs: list[StageRun]) -> str | None:
+    return next((run.instance for run in reversed(runs) if run.outcome == Outcome.FAILED), None)
+
+
+def begin_run(command: Command, stage: Stage, attempt: int, instance: str) -> StageRun:
+    """Open the next try. The key is the same for every try: a service does the work once."""
+    with transaction.atomic():
+        lease_renew(command)
+        return StageRun.objects.create(
+            command=command, stage=stage, attempt=attempt, instance=instance, idempotency_key=f"{command.id}:{stage}"
+        )
+
+
+def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = "", remote_file_id: str = "") -> None:
+    """End the try. Raises StaleCommandError if somebody else has ended it.
+
+    Within a transaction, after the command is written: whoever needs both rows takes the command first.
+    """
+    ended = StageRun.objects.filter(id=run.id, finished_at=None).update(
+        outcome=outcome,
+        remote_id=run.remote_id,
+        remote_file_id=remote_file_id,
+        error_code=code,
+        error_cause=cause[:500],
+        finished_at=timezone.now(),
+    )
+    if not ended:
+        raise StaleCommandError
+
+
+def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | None:
+    """End the try. Return when to try again; or fail the command and return None, if no further try can help."""
+    retry_at = None if _is_final(command, run, failure) else timezone.now() + _delay(run.attempt, failure.retry_after)
+    with transaction.atomic():
+        if retry_at is None:
+            command_fail(command, failure.code, failure.cause)
+        else:
+            data = {
+                "stage": run.stage,
+                "attempt": run.attempt,
+                "code": failure.code,
+                "next_attempt_at": retry_at.isoformat().replace("+00:00", "Z"),
+            }
+            command_event(command, "retrying", lease_owner=command.lease_owner, data=data)
+        finish_run(run, Outcome.FAILED, code=failure.code, cause=failure.cause)
+    return retry_at
+
+
+def run_unanswered(command: Command, run: StageRun, failure: Failure) -> datetime | None:
+    """The service has the work but cannot be asked at the moment. Ask again, until the window is over."""
+    now = timezone.now()
+    since = run.unanswered_since or now
+    if now - since >= retry_window():
+        return run_failed(command, run, Failure(failure.code, failure.cause))
+    run.unanswered_since = since
+    run.polls += 1
+    with transaction.atomic():
+        lease_renew(command)
+        run.save(update_fields=["unanswered_since", "polls"])
+    elapsed = (now - since).total_seconds()
+    return now + timedelta(
+        seconds=max(min(max(elapsed, FIRST_RETRY_SECONDS), MAX_RETRY_SECONDS), failure.retry_after or 0)
+    )
+
+
+def command_fail(command: Command, code: str, cause: str = "") -> None:
+    stage = command.stage or ""
+    command_transition(
+        command,
+        Status.FAILED,
+        lease_owner=command.lease_owner,
+        data={"code": code, "stage": command.stage, "retryable": is_retryable(code)},
+        error_code=code,
+        error_cause=cause[:500],
+        error_stage=stage,
+    )
+
+
+def retry_window() -> timedelta:
+    return timedelta(seconds=settings.STAGE_RETRY_WINDOW)
+
+
+def _is_final(command: Command, run: StageRun, failure: Failure) -> bool:
+    earlier = [each for each in runs_of(command, Stage(run.stage)) if each.attempt < run.attempt]
+    if failure.doubtful:
+        return sum(each.error_code == failure.code for each in earlier) + 1 >= MAX_INVALID
+    if not failure.transient:
+        return True
+    # The window begins with the first of the tries in a row that no service accepted.
+    began_at = run.started_at
+    for each in reversed(earlier):
+        if each.remote_id:
+            break
+        began_at = each.started_at
+    return timezone.now() - began_at >= retry_window()
+
+
+def _delay(attempt: int, retry_after: float | None) -> timedelta:
+    """Exponential, with jitter so that commands that failed together do not come back together."""
+    jitter = random.uniform(0.8, 1.2)  # noqa: S311 - guards nothing
+    seconds = min(FIRST_RETRY_SECONDS * 2 ** (attempt - 1), MAX_RETRY_SECONDS) * jitter
+    return timedelta(seconds=max(seconds, retry_after or 0))

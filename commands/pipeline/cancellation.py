@@ -1,0 +1,117 @@
+"""Ends a command that its user wants to end. Only the runner has something to stop, and it has the last word."""
+
+import logging
+from datetime import datetime, timedelta
+
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import transaction
+from django.utils import timezone
+
+from commands.leases import LeaseLostError, lease_renew
+from commands.models import Command, Outcome, StageRun
+from commands.pipeline.attempts import begin_run, command_fail, finish_run, open_run, retry_window, runs_of
+from commands.pipeline.intake import take_in_what_is_left
+from commands.pipeline.remote import client_of, latest_report
+from commands.pipeline.stages import AFTER_ARCHIVE, STAGES
+from commands.states import Stage, Status
+from commands.transitions import StaleCommandError, command_event, command_transition
+from integrations.clients.base import WorkReport, WorkState
+from integrations.clients.errors import NotFoundError, PermanentError, Reason, ServiceError
+from integrations.registry import ServiceKind, choose
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_SECONDS = 1.0
+# After these, nobody knows whether the runner got the work.
+_UNKNOWN = {"worker_lost", *(f"runner_{reason}" for reason in (Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.ERROR))}
+
+
+def cancel_step(command: Command) -> datetime | None:
+    """Stop what is going on. Return when to look again, or None if the command has ended."""
+    runs = runs_of(command, Stage(str(command.stage)))
+    if command.stage != Stage.RUNNER or not runs:
+        _cancelled(command, runs)
+        return None
+    try:
+        run = open_run(runs)
+        if run is None:
+            if runs[-1].error_code not in _UNKNOWN and runs[-1].outcome != Outcome.ABANDONED:
+                _cancelled(command, [])
+                return None
+            run = _find_out(command, runs)
+        report = _stop(command, run)
+    except NotFoundError:
+        _cancelled(command, runs)
+        return None
+    except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
+        raise
+    except Exception as error:
+        logger.warning("the runner does not confirm the end of command %s", command.id, exc_info=error)
+        return _unconfirmed(command)
+    if report.state is WorkState.WORKING:
+        return _unconfirmed(command)
+    _ended(command, run, report)
+    return None
+
+
+def _find_out(command: Command, runs: list[StageRun]) -> StageRun:
+    """Give the runner the work once more, with the same key: it names the task that it made of it, to be stopped."""
+    spec = STAGES[Stage.RUNNER]
+    instance = choose(ServiceKind.RUNNER, prefer=runs[-1].instance)
+    run = begin_run(command, Stage.RUNNER, len(runs) + 1, instance.base_url)
+    try:
+        report = spec.client(instance).submit(spec.request(command), idempotency_key=run.idempotency_key)
+    except ServiceError as error:
+        finish_run(run, Outcome.FAILED, code=f"runner_{error.reason}", cause=error.detail)
+        raise
+    run.remote_id = report.remote_id
+    with transaction.atomic():
+        lease_renew(command)
+        run.save(update_fields=["remote_id"])
+    return run
+
+
+def _stop(command: Command, run: StageRun) -> WorkReport:
+    client = client_of(run)
+    lease_renew(command)
+    try:
+        client.cancel(run.remote_id)  # cancelling twice is no error
+    except PermanentError as error:
+        logger.info("the runner refuses to stop command %s: %r", command.id, error)  # because it is over, perhaps
+    lease_renew(command)
+    return latest_report(client, run)
+
+
+def _ended(command: Command, run: StageRun, report: WorkReport) -> None:
+    """The runner has stopped, or had finished before it could: keep what it left, and say which it was."""
+    left = take_in_what_is_left(command, STAGES[Stage.RUNNER], client_of(run), report)
+    with transaction.atomic():
+        if left is not None:
+            changes = left.save()
+            command_event(command, "file", lease_owner=command.lease_owner, data=left.event_data, **changes)
+        if report.state is WorkState.DONE and left is not None:
+            command_transition(command, Status.COMPLETED, lease_owner=command.lease_owner, progress=AFTER_ARCHIVE)
+            finish_run(run, Outcome.SUCCEEDED, remote_file_id=report.file_id or "")
+        else:
+            _cancelled(command, [run])
+
+
+def _cancelled(command: Command, runs: list[StageRun]) -> None:
+    with transaction.atomic():
+        command_transition(command, Status.CANCELLED, lease_owner=command.lease_owner)
+        if runs and runs[-1].finished_at is None:
+            finish_run(runs[-1], Outcome.CANCELLED)
+
+
+def _unconfirmed(command: Command) -> datetime | None:
+    """Ask again for a while; after that, say honestly that nobody knows."""
+    now = timezone.now()
+    requested_at = command.events.filter(event=Status.CANCELLING).latest("seq").at
+    if now - requested_at >= retry_window():
+        runs = runs_of(command, Stage.RUNNER)
+        with transaction.atomic():
+            command_fail(command, "cancel_unconfirmed")
+            if runs[-1].finished_at is None:
+                finish_run(runs[-1], Outcome.FAILED, code="cancel_unconfirmed")
+        return None
+    return now + timedelta(seconds=ASK_AGAIN_SECONDS)

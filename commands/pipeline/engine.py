@@ -1,0 +1,94 @@
+"""Drives one command as far as it will go now.
+
+1. Claim the lease; without it there is nothing to do here.
+2. Take one step after another: each ends in a transition, or says when to look again.
+3. Let go of the lease, unless somebody woke the command meanwhile.
+
+The process may die anywhere in this. Then the lease expires, the sweep sends another worker, and that one starts from
+what was committed: the stage is tried again with the same idempotency key, or the work that a service accepted is
+asked after.
+"""
+
+import logging
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from commands.dispatch import dispatch
+from commands.leases import SEND_AHEAD, LeaseLostError, lease_claim, lease_release
+from commands.models import Command, Outcome
+from commands.pipeline.attempts import command_fail, finish_run, runs_of, unfinished
+from commands.pipeline.cancellation import cancel_step
+from commands.pipeline.remote import stop_remote_work
+from commands.pipeline.stage import stage_step
+from commands.states import Stage, Status
+from commands.transitions import StaleCommandError, command_transition
+from gateway.request_id import request_id
+
+logger = logging.getLogger(__name__)
+
+
+def advance(command_id: UUID) -> None:
+    """Work on the command until it ends or has to wait. Does nothing if somebody else does, or nothing is due."""
+    command = lease_claim(command_id=command_id)
+    if command is None:
+        return
+    token = request_id.set(command.request_id)
+    try:
+        _run(command)
+    except LeaseLostError:
+        logger.warning("lost the lease of command %s; whoever has it goes on", command_id)
+    finally:
+        request_id.reset(token)
+
+
+def _run(command: Command) -> None:
+    while not command.has_ended:
+        try:
+            look_again_at = _step(command)
+        except StaleCommandError:
+            # Somebody changed it, as a cancellation does. Go on from what it is now, if it is still ours.
+            command = _reload(command)
+            continue
+        if command.has_ended or look_again_at is None:
+            continue
+        if command.deadline is not None and command.status != Status.CANCELLING:
+            look_again_at = min(look_again_at, max(command.deadline, timezone.now()))
+        if lease_release(command, due_at=look_again_at):
+            delay = look_again_at - timezone.now()
+            if delay < SEND_AHEAD:
+                dispatch(command.id, delay=max(delay.total_seconds(), 0))
+            return
+        command = _reload(command)
+
+
+def _step(command: Command) -> datetime | None:
+    """Take one step. Return when to look again, or None to go on at once."""
+    if command.status == Status.CANCELLING:
+        return cancel_step(command)
+    if command.deadline is not None and command.deadline <= timezone.now():
+        _deadline_passed(command)
+        return None
+    if command.status == Status.QUEUED:
+        command_transition(command, Status.SEGMENTING, lease_owner=command.lease_owner, progress=5)
+        return None
+    return stage_step(command, Stage(str(command.stage)))
+
+
+def _deadline_passed(command: Command) -> None:
+    run = unfinished(runs_of(command, Stage(command.stage))) if command.stage else None
+    if run is not None and run.remote_id:
+        stop_remote_work(command, run)
+    with transaction.atomic():
+        command_fail(command, "deadline_exceeded")
+        if run is not None:
+            finish_run(run, Outcome.CANCELLED, code="deadline_exceeded")
+
+
+def _reload(command: Command) -> Command:
+    fresh = Command.objects.select_related("alt_file", "last_file").get(id=command.id)
+    if not fresh.has_ended and fresh.lease_owner != command.lease_owner:
+        raise LeaseLostError
+    return fresh

@@ -1,0 +1,35 @@
+"""The service that has a piece of work."""
+
+import logging
+from typing import Any
+
+from commands.leases import lease_renew
+from commands.models import Command, StageRun
+from commands.pipeline.stages import STAGES
+from commands.states import Stage
+from integrations.clients.base import StageClient, WorkReport, WorkState
+from integrations.clients.errors import ServiceError
+from integrations.registry import ServiceKind, choose
+
+logger = logging.getLogger(__name__)
+
+
+def client_of(run: StageRun) -> StageClient[Any]:
+    """Return a client of the instance that has the work; of another, if that one is no longer known."""
+    return STAGES[Stage(run.stage)].client(choose(ServiceKind(run.stage), prefer=run.instance))
+
+
+def latest_report(client: StageClient[Any], run: StageRun) -> WorkReport:
+    """Take the runner's own word that the work has ended (only that is kept); else ask."""
+    if run.reported is not None and run.reported["remote_id"] == run.remote_id:
+        return WorkReport(**run.reported | {"state": WorkState(run.reported["state"])})
+    return client.report(run.remote_id)
+
+
+def stop_remote_work(command: Command, run: StageRun) -> None:
+    """Ask the service to stop, without waiting for what comes of it: the command ends in any case."""
+    try:
+        lease_renew(command)
+        client_of(run).cancel(run.remote_id)
+    except ServiceError as error:
+        logger.warning("could not stop the %s of command %s: %r", run.stage, command.id, error)

@@ -1,0 +1,154 @@
+"""One step of a stage: hand the work over, or ask how it is going, and take in what is finished.
+
+1. Is a service working on it? Then ask it. Else begin a try and hand the work over.
+2. Still working: remember whom to ask for what, and look again later.
+3. Done: fetch the file, check it, store it; then, in one transaction, end the try and move the command on.
+4. Anything wrong: end the try, and see whether another one can help.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from commands.leases import LeaseLostError, lease_renew
+from commands.models import Command, Outcome, StageRun
+from commands.pipeline.attempts import (
+    Failure,
+    begin_run,
+    command_fail,
+    failure_of,
+    finish_run,
+    last_failed_instance,
+    open_run,
+    run_failed,
+    run_unanswered,
+    runs_of,
+    too_often_abandoned,
+)
+from commands.pipeline.intake import take_in, take_in_what_is_left
+from commands.pipeline.remote import client_of, latest_report, stop_remote_work
+from commands.pipeline.stages import STAGES, progress_of_run
+from commands.states import Stage, Status
+from commands.transitions import StaleCommandError, command_event, command_transition
+from files.formats import FormatError
+from integrations.clients.base import StageClient, WorkReport, WorkState
+from integrations.clients.errors import ServiceError, TransientError
+from integrations.registry import ServiceKind, choose
+
+logger = logging.getLogger(__name__)
+
+FIRST_POLL_SECONDS = 0.1
+MAX_POLL_SECONDS = 10.0
+
+
+def stage_step(command: Command, stage: Stage) -> datetime | None:
+    """Take one step. Return when to look again, or None if the command moved on or ended."""
+    runs = runs_of(command, stage)
+    run = open_run(runs)
+    if run is None:
+        if too_often_abandoned(runs):
+            command_fail(command, "worker_lost")
+            return None
+        return _submit(command, stage, runs)
+    if timezone.now() - run.started_at > timedelta(seconds=settings.STAGE_TIME_LIMIT):
+        stop_remote_work(command, run)
+        return run_failed(command, run, Failure(f"{stage}_time_limit"))
+    return _ask(command, run)
+
+
+def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | None:
+    spec, attempt = STAGES[stage], len(runs) + 1
+    try:
+        instance = choose(ServiceKind(stage), avoid=last_failed_instance(runs))
+    except TransientError as error:
+        return run_failed(command, begin_run(command, stage, attempt, ""), failure_of(stage, error))
+    run = begin_run(command, stage, attempt, instance.base_url)
+    client = spec.client(instance)
+
+    def submit() -> WorkReport:
+        return client.submit(spec.request(command), idempotency_key=run.idempotency_key)
+
+    return _guarded(command, run, client, submit)
+
+
+def _ask(command: Command, run: StageRun) -> datetime | None:
+    try:
+        client = client_of(run)
+    except TransientError as error:
+        return run_unanswered(command, run, failure_of(Stage(run.stage), error))
+    lease_renew(command)
+    return _guarded(command, run, client, lambda: latest_report(client, run))
+
+
+def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_report: Any) -> datetime | None:
+    """Get the report and act on it; turn whatever goes wrong into the end of the try, or into asking again."""
+    stage = Stage(run.stage)
+    fetching = False
+    try:
+        report = get_report()
+        if report.state is WorkState.WORKING:
+            return _still_working(command, run, report)
+        if report.state is not WorkState.DONE:
+            _not_done(command, run, client, report)
+            return None
+        fetching = True
+        _take_in(command, run, client, report)
+    except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
+        raise
+    except ServiceError as error:
+        failure = failure_of(stage, error, fetching=fetching)
+    except FormatError as error:
+        failure = Failure(error.code, str(error))
+    except OSError:
+        logger.exception("storage failed for command %s", command.id)
+        failure = Failure("storage_unavailable", transient=True)
+    except Exception:
+        logger.exception("stage %s of command %s", stage, command.id)
+        failure = Failure("internal_error", doubtful=True)
+    else:
+        return None
+    if run.remote_id and failure.transient:
+        return run_unanswered(command, run, failure)  # the service has the work: it is not given it again
+    return run_failed(command, run, failure)
+
+
+def _still_working(command: Command, run: StageRun, report: WorkReport) -> datetime:
+    if not run.remote_id:
+        run.remote_id = report.remote_id
+    delay = min(FIRST_POLL_SECONDS * 2 ** min(run.polls, 10), MAX_POLL_SECONDS)
+    run.polls += 1
+    run.unanswered_since = None
+    with transaction.atomic():
+        lease_renew(command)
+        progress = progress_of_run(report.progress or 0)
+        if command.status == Status.RUNNING and progress > command.progress:
+            command_event(command, "progress", lease_owner=command.lease_owner, progress=progress)
+        run.save(update_fields=["remote_id", "polls", "unanswered_since"])
+    return timezone.now() + timedelta(seconds=delay)
+
+
+def _take_in(command: Command, run: StageRun, client: StageClient[Any], report: WorkReport) -> None:
+    spec = STAGES[Stage(run.stage)]
+    intake = take_in(command, spec, client, str(report.file_id))
+    with transaction.atomic():
+        changes = intake.save() | {"progress": spec.progress_after}
+        command_transition(
+            command, spec.next_status, lease_owner=command.lease_owner, data=intake.event_data, **changes
+        )
+        run.remote_id = report.remote_id
+        finish_run(run, Outcome.SUCCEEDED, remote_file_id=str(report.file_id))
+
+
+def _not_done(command: Command, run: StageRun, client: StageClient[Any], report: WorkReport) -> None:
+    """The service says that it failed or was stopped. What it left nevertheless is worth keeping."""
+    left = take_in_what_is_left(command, STAGES[Stage(run.stage)], client, report)
+    with transaction.atomic():
+        if left is not None:
+            changes = left.save()
+            command_event(command, "file", lease_owner=command.lease_owner, data=left.event_data, **changes)
+        run_failed(command, run, Failure(f"{run.stage}_{report.state}", report.error))

@@ -1,0 +1,125 @@
+"""What is particular to each of the three stages: what is sent, what is made of the file that comes back."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from django.conf import settings
+from django.urls import reverse
+
+from commands.callbacks import callback_token
+from commands.models import Command, CommandResult, Outcome
+from commands.results import result_of
+from commands.states import Stage, Status
+from files.formats import parse_alt, parse_atlas, parse_last
+from files.models import Kind
+from files.selectors import file_text
+from integrations.clients.archive import ArchiveClient, ArchiveRequest
+from integrations.clients.base import StageClient
+from integrations.clients.runner import RunnerClient, RunRequest
+from integrations.clients.segmentation import SegmentationClient, SegmentRequest
+
+# How far a command has come, in percent, when a stage ends. Most of the time is the runner's.
+AFTER_SEGMENTATION, AFTER_RUN, AFTER_ARCHIVE = 20, 85, 100
+
+
+def progress_of_run(percent: int) -> int:
+    """Return the progress of the whole command, from the runner's own."""
+    return AFTER_SEGMENTATION + (AFTER_RUN - AFTER_SEGMENTATION) * percent // 100
+
+
+class StageSpec(ABC):
+    """One stage. `request` and `read` touch the storage, and so run outside of transactions."""
+
+    client: type[StageClient[Any]]
+    kind: Kind
+    file_field: str
+    next_status: Status
+    progress_after: int
+
+    @abstractmethod
+    def request(self, command: Command) -> Any:
+        """Return what to send; the same for every try. Raises OSError if the storage fails."""
+
+    @abstractmethod
+    def read(self, command: Command, text: str) -> CommandResult | None:
+        """Check the file that came back; return the result, not yet saved, if this is the file that holds it.
+
+        Raises FormatError if the file is not what it should be.
+        """
+
+
+class SegmentationStage(StageSpec):
+    client = SegmentationClient
+    kind = Kind.ALT
+    file_field = "alt_file"
+    next_status = Status.RUNNING
+    progress_after = AFTER_SEGMENTATION
+
+    def request(self, command: Command) -> SegmentRequest:
+        metadata = dict(command.metadata)
+        if command.chaos_level is not None:
+            metadata["chaos_level"] = command.chaos_level
+        return SegmentRequest(command.text, command.mode, command.persona, str(command.user_id), metadata)
+
+    def read(self, command: Command, text: str) -> None:
+        parse_alt(text)
+
+
+class RunnerStage(StageSpec):
+    client = RunnerClient
+    kind = Kind.LAST
+    file_field = "last_file"
+    next_status = Status.ARCHIVING
+    progress_after = AFTER_RUN
+
+    def request(self, command: Command) -> RunRequest:
+        assert command.alt_file is not None  # noqa: S101 - the segmentation stage ends with one
+        path = reverse("runner-callback", args=[callback_token(command.id)])
+        return RunRequest(
+            alt_file_id=_remote_file_id(command, Stage.SEGMENTATION),
+            alt_content=parse_alt(file_text(command.alt_file)).to_tasks_json(),
+            mode=command.mode,
+            persona=command.persona,
+            priority=command.priority,
+            parameters=command.parameters,
+            callback_url=settings.CALLBACK_BASE_URL.rstrip("/") + path,
+        )
+
+    def read(self, command: Command, text: str) -> CommandResult:
+        assert command.alt_file is not None  # noqa: S101 - the segmentation stage ends with one
+        return result_of(command, parse_alt(file_text(command.alt_file)), parse_last(text))
+
+
+class ArchiveStage(StageSpec):
+    client = ArchiveClient
+    kind = Kind.ATLAS
+    file_field = "atlas_file"
+    next_status = Status.COMPLETED
+    progress_after = AFTER_ARCHIVE
+
+    def request(self, command: Command) -> ArchiveRequest:
+        assert command.last_file is not None  # noqa: S101 - the runner stage ends with one
+        text = file_text(command.last_file)
+        metadata = {
+            "success_rate": parse_last(text).success_rate,
+            "tags": command.tags,
+            "command_id": str(command.id),
+            "user_id": str(command.user_id),
+        }
+        return ArchiveRequest(_remote_file_id(command, Stage.RUNNER), text, metadata)
+
+    def read(self, command: Command, text: str) -> None:
+        parse_atlas(text)
+
+
+STAGES: dict[Stage, StageSpec] = {
+    Stage.SEGMENTATION: SegmentationStage(),
+    Stage.RUNNER: RunnerStage(),
+    Stage.ARCHIVE: ArchiveStage(),
+}
+
+
+def _remote_file_id(command: Command, stage: Stage) -> str:
+    """Return the name under which the service of an earlier stage keeps its file."""
+    run = command.stage_runs.filter(stage=stage, outcome=Outcome.SUCCEEDED).latest("attempt")
+    return run.remote_file_id

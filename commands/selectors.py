@@ -1,0 +1,78 @@
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import Http404
+from django.utils.translation import gettext as _
+
+from accounts.models import User
+from commands.models import Command, CommandEvent, CommandResult, StageRun
+from commands.states import Stage, Status
+from gateway.api.errors import ApiError, ErrorCode
+
+BROADCAST_GRACE = timedelta(seconds=5)
+BROADCAST_LIMIT = 1000
+EVENTS_LIMIT = 1000
+
+
+def command_list(*, user: User, status: Iterable[str] = ()) -> QuerySet[Command]:
+    """Return the user's own commands, with their files."""
+    commands = Command.objects.filter(user=user).select_related("alt_file", "last_file", "atlas_file")
+    return commands.filter(status__in=list(status)) if status else commands
+
+
+def command_get(*, user: User, command_id: UUID) -> Command:
+    """Return the user's own command. Raises Http404 for any other."""
+    command = command_list(user=user).filter(id=command_id).first()
+    if command is None:
+        raise Http404
+    return command
+
+
+def command_events(*, command_id: UUID, after: int = 0, limit: int = EVENTS_LIMIT) -> list[CommandEvent]:
+    """Return the events with a `seq` above `after`, in order."""
+    return list(CommandEvent.objects.filter(command_id=command_id, seq__gt=after).order_by("seq")[:limit])
+
+
+def command_result(*, command: Command) -> CommandResult | None:
+    """Return what came out, None if it ended before there was anything. Raises ApiError (command_not_finished)."""
+    if not command.has_ended:
+        raise ApiError(ErrorCode.COMMAND_NOT_FINISHED)
+    return CommandResult.objects.filter(command=command).first()
+
+
+def command_timeline(*, command: Command) -> list[StageRun]:
+    return list(command.stage_runs.order_by("id"))
+
+
+def visible_last_seqs(*, user: User, command_ids: Iterable[UUID]) -> dict[UUID, tuple[int, bool]]:
+    """Return, for those commands that are the user's own, the newest `seq` and whether the command has ended."""
+    rows: QuerySet[Command, Any] = Command.objects.filter(user=user, id__in=list(command_ids)).values_list(
+        "id", "last_seq", "finished_at"
+    )
+    return {command_id: (last_seq, finished_at is not None) for command_id, last_seq, finished_at in rows}
+
+
+def events_not_broadcast(*, now: datetime) -> list[CommandEvent]:
+    """Return events whose process died, or could not reach the listeners, right after the commit."""
+    waiting = CommandEvent.objects.filter(broadcast_at=None, at__lt=now - BROADCAST_GRACE)
+    return list(waiting.order_by("at", "id")[:BROADCAST_LIMIT])
+
+
+def waiting_for(command: Command, runs: list[StageRun]) -> str | None:
+    """Return, in words and in the current language, what a command waits for; None when it has ended."""
+    if command.has_ended:
+        return None
+    if command.status == Status.QUEUED or command.stage is None:
+        return _("A worker is to take it up.")
+    service = {"service": Stage(command.stage).label}
+    if command.status == Status.CANCELLING:
+        return _("The %(service)s service is to confirm that it stopped.") % service
+    latest = next((run for run in reversed(runs) if run.stage == command.stage), None)
+    if latest is not None and latest.finished_at is not None:
+        return _("The %(service)s service failed; it will be tried again.") % service
+    if latest is not None and latest.unanswered_since is not None:
+        return _("The %(service)s service has the work but does not answer; it is asked again.") % service
+    return _("The %(service)s service is to finish its work.") % service

@@ -1,0 +1,110 @@
+import hashlib
+import json
+from copy import copy
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from accounts.models import User
+from commands.dispatch import dispatch_on_commit
+from commands.leases import REDISPATCH_AFTER, command_look_soon, command_wake
+from commands.models import Command, StageRun
+from commands.states import Stage, Status
+from commands.transitions import StaleCommandError, command_transition, first_event
+from gateway.api.errors import ApiError, ErrorCode
+from gateway.request_id import request_id
+from integrations.clients.base import WorkState
+from integrations.clients.runner import RunnerClient
+
+
+def command_submit(*, user: User, idempotency_key: str | None = None, **values: Any) -> Command:
+    """Store a command and send a worker to it. With a key that was used before, return the command of that time.
+
+    Raises ApiError (idempotency_key_reused) if the key came with another body then.
+    """
+    body_hash = _hash(values) if idempotency_key else ""
+    now = timezone.now()
+    command = Command(
+        user=user,
+        idempotency_key=idempotency_key,
+        idempotency_hash=body_hash,
+        request_id=request_id.get(),
+        due_at=now,
+        dispatch_at=now + REDISPATCH_AFTER,
+        **values,
+    )
+    try:
+        with transaction.atomic():
+            first_event(command)
+            dispatch_on_commit(command.id)
+    except IntegrityError:
+        # The unique constraint decides, so that two of the same at once make one command.
+        earlier = Command.objects.filter(user=user, idempotency_key=idempotency_key).first()
+        if idempotency_key is None or earlier is None:
+            raise
+        if earlier.idempotency_hash != body_hash:
+            raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED) from None
+        return earlier
+    return command
+
+
+def as_submitted(command: Command) -> Command:
+    """Return the command as it was when it was stored, so that a repeated request gets the same answer."""
+    original = copy(command)
+    original.status, original.stage, original.progress = Status.QUEUED, None, 0
+    original.started_at = original.finished_at = None
+    original.error_code = ""
+    original.alt_file = original.last_file = original.atlas_file = None
+    return original
+
+
+def command_cancel(*, command: Command) -> Command:
+    """Ask for the end of a command. Asking again is no error. Raises ApiError (command_not_cancellable)."""
+    while command.status not in (Status.CANCELLING, Status.CANCELLED):
+        if command.has_ended:
+            raise ApiError(ErrorCode.COMMAND_NOT_CANCELLABLE)
+        # Nothing has been done for it yet, or a worker is at it and has to stop first.
+        to = Status.CANCELLED if command.status == Status.QUEUED else Status.CANCELLING
+        try:
+            with transaction.atomic():
+                command_transition(command, to)
+                command_wake(command_id=command.id)
+                dispatch_on_commit(command.id)
+        except StaleCommandError:
+            command.refresh_from_db()
+    return command
+
+
+def runner_report(*, command_id: UUID, body: Any) -> None:
+    """Take what a runner says on its own about a task, and wake the command up. Late and repeated news do no harm.
+
+    Raises InvalidAnswerError if it is not what a runner says.
+    """
+    task_id = body.get("id") if isinstance(body, dict) else None
+    report = RunnerClient.read_report(body, remote_id=str(task_id))
+    with transaction.atomic():
+        # The command first, as everywhere: else this and a worker could wait for each other.
+        Command.objects.select_for_update().filter(id=command_id).first()
+        run = (
+            StageRun.objects.filter(command_id=command_id, stage=Stage.RUNNER, finished_at=None)
+            .order_by("-attempt")
+            .first()
+        )
+        if run is None or (run.remote_id and run.remote_id != report.remote_id):
+            return
+        if run.reported is not None:
+            return  # the first word about the end stands
+        if report.state is WorkState.WORKING:
+            command_look_soon(command_id=command_id)
+            return
+        run.reported = asdict(report)
+        run.save(update_fields=["reported"])
+        command_wake(command_id=command_id)
+        dispatch_on_commit(command_id)
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,31 @@
+from uuid import UUID
+
+from celery import shared_task
+from django.utils import timezone
+
+from commands.dispatch import dispatch
+from commands.events import events_broadcast
+from commands.leases import take_due_for_dispatch
+from commands.pipeline import engine
+from commands.selectors import events_not_broadcast
+
+SWEEP_LIMIT = 500
+
+
+@shared_task
+def advance(command_id: str) -> None:
+    """Do what there is to do on one command."""
+    engine.advance(UUID(command_id))
+
+
+@shared_task
+def sweep() -> None:
+    """Send a message for every command that is due: the safety net under lost messages and dead workers."""
+    for command_id in take_due_for_dispatch(limit=SWEEP_LIMIT):
+        dispatch(command_id)
+
+
+@shared_task
+def rebroadcast() -> None:
+    """Broadcast what was committed and not sent, because the process died or Redis was away."""
+    events_broadcast(events_not_broadcast(now=timezone.now()))

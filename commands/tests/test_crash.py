@@ -1,0 +1,158 @@
+"""A worker may die at any line. Whoever comes next brings the command to its end, and each service works once."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from commands.models import Command, CommandResult, StageRun
+from commands.pipeline import engine, stage
+from commands.services import command_submit
+from commands.states import Stage, Status
+from conftest import drive
+from files.models import StoredFile
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OURS = tuple(str(Path(settings.BASE_DIR, app)) for app in ("commands", "files", "integrations"))
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL: nothing in the code catches it, and what was not committed is rolled back."""
+
+
+class LineCounter:
+    """Counts the lines of our code that are executed, and dies at the one it is told to."""
+
+    def __init__(self, die_at: int | None) -> None:
+        self.lines = 0
+        self.die_at = die_at
+
+    def trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        filename = frame.f_code.co_filename
+        if not filename.startswith(OURS) or "/tests/" in filename:
+            return None
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.die_at:
+                raise Killed
+        return self.trace
+
+
+@contextmanager
+def dying_at(line: int | None) -> Iterator[LineCounter]:
+    counter = LineCounter(line)
+    before = sys.gettrace()
+    sys.settrace(counter.trace)
+    try:
+        yield counter
+    except Killed:
+        sys.settrace(before)
+        connection.close()  # as the death of a process does
+        connection.connect()
+    finally:
+        sys.settrace(before)
+
+
+def let_the_lease_expire(command: Command) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    Command.objects.filter(id=command.id, finished_at=None).update(lease_expires_at=past, due_at=past, dispatch_at=past)
+
+
+def check_that_nothing_is_lost_or_doubled(command: Command, sandbox: Any) -> None:
+    command.refresh_from_db()
+    assert command.status == Status.COMPLETED
+    for each in Stage:
+        assert getattr(sandbox, each).works_of(f"{command.id}:{each}") == 1
+        assert StageRun.objects.filter(command=command, stage=each, outcome="succeeded").count() == 1
+    assert not StageRun.objects.filter(command=command, finished_at=None).exists()
+    seqs = list(command.events.values_list("seq", flat=True))
+    assert seqs == list(range(1, command.last_seq + 1))
+    assert sorted(StoredFile.objects.filter(owner=command.user).values_list("kind", flat=True)) == [
+        "alt",
+        "atlas",
+        "last",
+    ]
+    assert CommandResult.objects.get(command=command).output == "hello"
+
+
+def run_dying_at(line: int, alice: Any, sandbox: Any) -> bool:
+    """Return whether the worker got as far as that line before the command was done."""
+    StoredFile.objects.all().delete()
+    command = command_submit(user=alice, text="echo hello")
+    with dying_at(line) as counter:
+        drive(command)
+    let_the_lease_expire(command)
+    drive(command)
+    check_that_nothing_is_lost_or_doubled(command, sandbox)
+    return counter.lines >= line
+
+
+@pytest.mark.timeout(240)  # tracing is slow
+def test_a_worker_that_dies_at_some_lines_loses_and_doubles_nothing(alice, sandbox):
+    for line in count(7, 101):
+        if not run_dying_at(line, alice, sandbox):
+            break
+    assert line > 400  # the way is as long as it was thought to be
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_worker_that_dies_at_any_line_loses_and_doubles_nothing(alice, sandbox):
+    for line in count(1):
+        if not run_dying_at(line, alice, sandbox):
+            break
+
+
+def test_a_command_that_kills_every_worker_ends_as_failed(alice, sandbox, monkeypatch):
+    def kills(*_args: Any, **_kwargs: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr("integrations.clients.segmentation.SegmentationClient.submit", kills)
+    command = command_submit(user=alice, text="echo hello")
+    for _ in range(20):
+        try:
+            engine.advance(command.id)
+        except Killed:
+            let_the_lease_expire(command)
+    command.refresh_from_db()
+    assert (command.status, command.error_code) == (Status.FAILED, "worker_lost")
+
+
+def test_a_worker_that_wakes_up_after_another_took_over_writes_nothing(alice, sandbox, monkeypatch):
+    """The first one hangs in a call for longer than its lease; a second one does the work meanwhile."""
+    command = command_submit(user=alice, text="echo hello")
+    take_in = stage.take_in
+
+    def while_another_works(*args: Any) -> Any:
+        intake = take_in(*args)
+        monkeypatch.setattr(stage, "take_in", take_in)
+        let_the_lease_expire(command)
+        drive(command)
+        return intake
+
+    monkeypatch.setattr(stage, "take_in", while_another_works)
+    engine.advance(command.id)
+    check_that_nothing_is_lost_or_doubled(command, sandbox)
+
+
+def test_what_goes_wrong_after_a_commit_does_not_undo_what_was_committed(alice, sandbox, monkeypatch):
+    """As when the connection drops just then: the stage has succeeded all the same."""
+
+    def broken(*_args: Any, **_kwargs: Any) -> None:
+        raise OperationalError("the connection is gone")
+
+    monkeypatch.setattr("commands.events.events_broadcast", broken)
+    command = drive(command_submit(user=alice, text="echo hello"))
+    monkeypatch.undo()
+    check_that_nothing_is_lost_or_doubled(command, sandbox)
+    assert command.events.last().event == "completed"

@@ -1,0 +1,174 @@
+"""Services that are away, slow, broken or lying: tried again if that can help, else a failure with its reason."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from commands.models import Command, Outcome, StageRun
+from commands.pipeline import engine
+from commands.services import command_submit
+from commands.states import Stage, Status
+from conftest import drive, drive_to_trouble, drive_until
+from files.formats import FormatErrorCode
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STAGES = list(Stage)
+
+
+HANG_SECONDS = 1
+
+
+def service_of(sandbox, stage):
+    return getattr(sandbox, stage)
+
+
+def submit(alice):
+    return command_submit(user=alice, text="echo hello")
+
+
+def failed(command, stage):
+    """Return the failure of a command, checked for what every failure must have."""
+    assert command.status == Status.FAILED
+    assert command.error_stage == stage
+    assert command.finished_at is not None
+    assert command.events.last().event == "failed"
+    assert command.events.last().data["stage"] == stage
+    assert not StageRun.objects.filter(command=command, finished_at=None).exists()
+    return command.error_code
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_service_that_is_down_fails_the_command_in_the_end(alice, sandbox, settings, stage):
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {str(stage): ["http://127.0.0.1:1"]}
+    command = drive_to_trouble(submit(alice), stage, settings)
+    assert failed(command, stage) == f"{stage}_unavailable"
+    assert command.stage_runs.filter(stage=stage).count() > 1
+    assert command.events.filter(event="retrying").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_instance_at_all_is_the_same_as_one_that_is_down(alice, sandbox, settings, stage):
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {str(stage): []}
+    assert failed(drive_to_trouble(submit(alice), stage, settings), stage) == f"{stage}_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "code"),
+    [
+        ("hang", {}, "timeout"),
+        ("fail", {"status": 500}, "error"),
+        ("fail", {"status": 503}, "unavailable"),
+        ("fail", {"status": 422}, "refused"),
+        ("drop", {}, "unavailable"),
+        ("garbage", {}, "invalid_answer"),
+        ("garbage", {"variant": "wrong_shape"}, "invalid_answer"),
+    ],
+)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_service_that_misbehaves_for_good(alice, sandbox, settings, stage, fault, options, code):
+    if fault == "hang":
+        settings.SERVICE_TIMEOUT = HANG_SECONDS
+    service_of(sandbox, stage).fault(fault, **options)
+    assert failed(drive_to_trouble(submit(alice), stage, settings), stage) == f"{stage}_{code}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "options"),
+    [("hang", {}), ("fail", {"status": 500}), ("fail", {"status": 429}), ("drop", {}), ("garbage", {})],
+)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_fault_that_passes_costs_nothing_but_time(alice, sandbox, settings, stage, fault, options):
+    if fault == "hang":
+        settings.SERVICE_TIMEOUT = HANG_SECONDS
+    service_of(sandbox, stage).fault(fault, times=1, **options)
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    for each in STAGES:
+        assert service_of(sandbox, each).works_of(f"{command.id}:{each}") == 1
+
+
+def test_a_slow_answer_within_the_timeout_is_waited_for(alice, sandbox):
+    sandbox.segmentation.fault("slow", seconds=0.3, times=1)
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    assert command.stage_runs.filter(stage=Stage.SEGMENTATION).count() == 1
+
+
+def test_an_alt_with_a_cycle_fails_at_once_with_the_reason(alice, sandbox):
+    sandbox.segmentation.fault("cycle")
+    command = drive(command_submit(user=alice, text="echo a then echo b"))
+    assert failed(command, Stage.SEGMENTATION) == FormatErrorCode.ALT_CYCLE
+    assert command.error_cause
+    assert command.stage_runs.count() == 1  # the same text would give the same file
+    assert command.alt_file is None
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_file_that_is_announced_and_not_there(alice, sandbox, stage):
+    service_of(sandbox, stage).fault("lost_file")
+    command = drive(submit(alice))
+    assert failed(command, stage) == f"{stage}_file_missing"
+    assert command.stage_runs.filter(stage=stage).count() == 3
+
+
+def test_a_runner_that_forgot_its_task_is_given_it_again(alice, sandbox):
+    sandbox.runner.fault("lost_task", times=1)
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    outcomes = list(command.stage_runs.filter(stage=Stage.RUNNER).values_list("outcome", "error_code"))
+    assert outcomes == [("failed", "runner_not_found"), ("succeeded", "")]
+    assert sandbox.runner.works_of(f"{command.id}:runner") == 1
+
+
+def test_a_runner_that_never_finishes_is_stopped_at_the_time_limit(alice, sandbox, settings):
+    settings.STAGE_TIME_LIMIT = 0.3
+    sandbox.runner.fault("never_finish")
+    command = drive(submit(alice), steps=2000)
+    assert failed(command, Stage.RUNNER) == "runner_time_limit"
+
+
+def test_a_runner_that_goes_away_while_it_works_fails_the_command_in_the_end(alice, sandbox, settings):
+    sandbox.runner.fault("drop", path="/tasks")
+    command = drive_to_trouble(submit(alice), Stage.RUNNER, settings)
+    assert failed(command, Stage.RUNNER) == "runner_unavailable"
+    assert command.stage_runs.filter(stage=Stage.RUNNER).count() == 1  # it has the work and is only asked
+
+
+def test_retry_after_is_respected(alice, sandbox):
+    sandbox.segmentation.fault("fail", status=503, retry_after=7, times=1)
+    command = submit(alice)
+    before = timezone.now()
+    engine.advance(command.id)
+    command.refresh_from_db()
+    assert (command.due_at - before).total_seconds() >= 7
+
+
+def test_a_deadline_that_passes_stops_the_run(alice, sandbox):
+    command = command_submit(user=alice, text="sleep 600", deadline=timezone.now() + timedelta(hours=1))
+    drive_until(command, lambda command: command.stage_runs.exclude(remote_id="").filter(stage=Stage.RUNNER).exists())
+    Command.objects.filter(id=command.id, status=Status.RUNNING).update(deadline=timezone.now())
+    command = drive(command)
+    assert failed(command, Stage.RUNNER) == "deadline_exceeded"
+    assert command.stage_runs.get(stage=Stage.RUNNER).outcome == Outcome.CANCELLED
+
+
+def test_a_storage_that_fails_is_tried_again_and_then_named(alice, sandbox, settings, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("files.services.default_storage.save", full)
+    command = drive_to_trouble(submit(alice), Stage.SEGMENTATION, settings)
+    assert failed(command, Stage.SEGMENTATION) == "storage_unavailable"
+    assert command.stage_runs.count() > 1
+
+
+def test_a_mistake_in_our_own_code_ends_the_command_and_is_not_told_to_the_user(alice, sandbox, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("secret internals")
+
+    monkeypatch.setattr("commands.pipeline.stages.result_of", broken)
+    command = drive(submit(alice))
+    assert failed(command, Stage.RUNNER) == "internal_error"
+    assert command.error_cause == ""

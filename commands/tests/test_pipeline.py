@@ -1,0 +1,79 @@
+"""The main job, through real services over HTTP."""
+
+import pytest
+import requests  # noqa: TID251 - compares with what the service itself hands out
+
+from commands.models import Outcome
+from commands.services import command_submit
+from commands.states import Stage, Status
+from conftest import drive
+from files.selectors import file_text
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_command_goes_in_and_an_archived_result_comes_out(alice, sandbox):
+    command = drive(command_submit(user=alice, text="echo Merhaba dünya ve ardından calc 6*7"))
+    assert command.status == Status.COMPLETED
+    assert command.progress == 100
+    assert command.started_at is not None
+    assert command.finished_at >= command.started_at
+    assert command.result.output == "Merhaba dünya\n42"
+    assert command.result.success_rate == 1
+    assert [task["status"] for task in command.result.tasks] == ["success", "success"]
+    assert [file.kind for file in command.files] == ["alt", "last", "atlas"]
+
+
+def test_its_events_are_numbered_from_one_without_a_gap(alice, sandbox):
+    command = drive(command_submit(user=alice, text="echo hello"))
+    events = list(command.events.all())
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].seq == command.last_seq
+    steps = [event.event for event in events if event.event != "progress"]
+    assert steps == ["queued", "segmenting", "running", "archiving", "completed"]
+    assert [event.progress for event in events] == sorted(event.progress for event in events)
+
+
+def test_the_files_are_kept_byte_for_byte(alice, sandbox):
+    command = drive(command_submit(user=alice, text="echo hello"))
+    for stage, service, file in zip(Stage, sandbox, command.files, strict=True):
+        name = command.stage_runs.get(stage=stage).remote_file_id
+        answer = requests.get(f"{service.url}/files/{file.kind}/{name}", timeout=5).json()
+        assert file_text(file) == answer["content"]
+        assert file.owner == alice
+
+
+def test_each_stage_is_one_try_with_its_own_key(alice, sandbox):
+    command = drive(command_submit(user=alice, text="echo hello"))
+    runs = list(command.stage_runs.all())
+    assert [(run.stage, run.attempt, run.outcome) for run in runs] == [
+        (stage, 1, Outcome.SUCCEEDED) for stage in Stage.values
+    ]
+    for run, service in zip(runs, sandbox, strict=True):
+        assert run.idempotency_key == f"{command.id}:{run.stage}"
+        assert run.instance == service.url
+        assert run.remote_id
+        assert run.finished_at >= run.started_at
+        assert service.works_of(run.idempotency_key) == 1
+
+
+def test_what_the_runner_cannot_do_is_reported_and_is_no_success(alice, sandbox):
+    command = drive(command_submit(user=alice, text="Dosyaları sırala ve en büyük 10 tanesini göster"))
+    assert command.status == Status.COMPLETED
+    assert command.result.success_rate == 0
+    assert {task["status"] for task in command.result.tasks} == {"not_executed"}
+    assert all(task["error"] for task in command.result.tasks)
+
+
+def test_a_run_that_fails_fails_the_command_and_keeps_what_it_left(alice, sandbox):
+    command = drive(command_submit(user=alice, text="fail the disk is full"))
+    assert (command.status, command.error_code, command.error_stage) == (Status.FAILED, "runner_failed", Stage.RUNNER)
+    assert "the disk is full" in command.error_cause
+    assert command.last_file is not None
+    assert command.atlas_file is None
+    assert command.result.tasks[0]["error"] == "the disk is full"
+
+
+def test_a_chaos_level_reaches_the_services(alice, sandbox):
+    command = drive(command_submit(user=alice, text="echo hello", mode="chaos", chaos_level=7))
+    assert "chaos_level: 7" in file_text(command.alt_file)

@@ -1,0 +1,229 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import requests  # noqa: TID251 - asks the runner itself
+from celery import current_app
+from django.db import connection, transaction
+from django.utils import timezone
+from kombu import Connection, pools
+
+from commands import tasks
+from commands.events import command_event_recorded
+from commands.models import Command, CommandEvent
+from commands.pipeline import engine
+from commands.services import command_cancel, command_submit
+from commands.states import Stage, Status
+from commands.transitions import command_transition
+from conftest import drive, drive_until
+from gateway.api.errors import ApiError, ErrorCode
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """The messages that would go to workers."""
+    sent = []
+    monkeypatch.setattr(
+        "commands.dispatch.current_app.send_task", lambda name, args, **options: sent.append((name, args[0], options))
+    )
+    return sent
+
+
+def runs_at_the_runner(command):
+    return command.stage_runs.filter(stage=Stage.RUNNER)
+
+
+def runner_has_it(command):
+    return runs_at_the_runner(command).exclude(remote_id="").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_submitted_command_is_stored_with_its_first_event_and_a_worker_is_sent(alice, messages):
+    command = command_submit(user=alice, text="echo hello")
+    assert list(command.events.values_list("seq", "event")) == [(1, "queued")]
+    assert [message[:2] for message in messages] == [("commands.tasks.advance", str(command.id))]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_broker_that_is_down_loses_nothing(alice, monkeypatch, caplog):
+    nowhere = Connection("redis://127.0.0.1:1/0", transport_options=current_app.conf.broker_transport_options)
+    monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[nowhere])
+    command = command_submit(user=alice, text="echo hello")
+    assert "the sweep will send one" in caplog.text
+    Command.objects.update(dispatch_at=timezone.now())
+    taken = []
+    monkeypatch.setattr(tasks, "dispatch", taken.append)
+    tasks.sweep()
+    assert taken == [command.id]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_key_and_body_at_once_make_one_command(alice, messages):
+    barrier = threading.Barrier(6)
+
+    def submit(_number):
+        barrier.wait()
+        try:
+            return command_submit(user=alice, idempotency_key="one", text="echo hello").id
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(submit, range(6)))) == 1
+    assert Command.objects.count() == 1
+    assert CommandEvent.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_the_same_key_with_another_body_is_refused(alice):
+    command_submit(user=alice, idempotency_key="one", text="echo hello")
+    with pytest.raises(ApiError) as raised:
+        command_submit(user=alice, idempotency_key="one", text="echo other")
+    assert raised.value.error_code == ErrorCode.IDEMPOTENCY_KEY_REUSED
+    assert Command.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_a_key_belongs_to_its_user(alice, bob):
+    first = command_submit(user=alice, idempotency_key="one", text="echo hello")
+    assert command_submit(user=bob, idempotency_key="one", text="echo hello").id != first.id
+
+
+class TestCancel:
+    pytestmark = pytest.mark.django_db(transaction=True)
+
+    def test_what_no_worker_has_begun_ends_at_once(self, alice):
+        command = command_cancel(command=command_submit(user=alice, text="echo hello"))
+        assert Command.objects.get(id=command.id).status == Status.CANCELLED
+
+    def test_a_run_is_stopped_and_what_it_left_is_kept(self, alice, sandbox):
+        command = command_submit(user=alice, text="echo first then sleep 600")
+        command = drive_until(command, lambda command: command.events.filter(event="progress").exists(), steps=2000)
+        assert command.status == Status.RUNNING
+        command_cancel(command=command)
+        assert Command.objects.get(id=command.id).status == Status.CANCELLING
+        command = drive(command)
+        assert command.status == Status.CANCELLED
+        assert command.stage_runs.get(stage=Stage.RUNNER).outcome == "cancelled"
+        assert not command.stage_runs.filter(finished_at=None).exists()
+        assert command.result.tasks[0]["output"] == "first"
+
+    def test_cancelling_twice_is_no_error(self, alice, sandbox):
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runner_has_it)
+        command_cancel(command=command)
+        seq = Command.objects.get(id=command.id).last_seq
+        command_cancel(command=Command.objects.get(id=command.id))
+        assert Command.objects.get(id=command.id).last_seq == seq
+        cancelled = drive(command)
+        command_cancel(command=cancelled)
+        assert cancelled.status == Status.CANCELLED
+
+    def test_what_ended_otherwise_cannot_be_cancelled(self, alice, sandbox):
+        command = drive(command_submit(user=alice, text="echo hello"))
+        with pytest.raises(ApiError) as raised:
+            command_cancel(command=command)
+        assert raised.value.error_code == ErrorCode.COMMAND_NOT_CANCELLABLE
+
+    def test_a_worker_at_work_notices_and_stops(self, alice, sandbox, monkeypatch):
+        command = command_submit(user=alice, text="sleep 600")
+        real = engine.stage_step
+
+        def cancelled_meanwhile(*args):
+            monkeypatch.setattr(engine, "stage_step", real)
+            command_cancel(command=Command.objects.get(id=command.id))
+            return real(*args)
+
+        monkeypatch.setattr(engine, "stage_step", cancelled_meanwhile)
+        engine.advance(command.id)
+        command.refresh_from_db()
+        assert command.status == Status.CANCELLED
+        assert command.alt_file is None
+
+    def test_a_run_that_was_finished_before_it_could_be_stopped_is_completed(self, alice, sandbox, monkeypatch):
+        monkeypatch.setattr("commands.pipeline.stage.FIRST_POLL_SECONDS", 60)
+        command = drive_until(command_submit(user=alice, text="echo hello"), runner_has_it)
+        task = f"{sandbox.runner.url}/tasks/{command.stage_runs.get(stage=Stage.RUNNER).remote_id}"
+        deadline = timezone.now() + timedelta(seconds=5)
+        while requests.get(task, timeout=5).json()["status"] != "completed":
+            assert timezone.now() < deadline
+        command_cancel(command=Command.objects.get(id=command.id))
+        command = drive(command)
+        assert command.status == Status.COMPLETED
+        assert command.result.output == "hello"
+
+    def test_a_runner_that_does_not_confirm_leaves_an_honest_failure(self, alice, sandbox, settings):
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runner_has_it)
+        sandbox.runner.fault("fail", status=500)
+        command_cancel(command=command)
+        settings.STAGE_RETRY_WINDOW = 0
+        command = drive(command, steps=2000)
+        assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
+
+    def test_work_whose_fate_is_unknown_is_found_and_stopped(self, alice, sandbox, settings):
+        settings.SERVICE_TIMEOUT = 0.5
+        # The runner gets the work, and its answer is lost.
+        sandbox.runner.fault("slow", path="/run", seconds=1, times=1)
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runs_at_the_runner)
+        assert command.stage_runs.get(stage=Stage.RUNNER).remote_id == ""
+        command_cancel(command=command)
+        command = drive(command, steps=2000)
+        assert command.status == Status.CANCELLED
+        known = command.stage_runs.filter(stage=Stage.RUNNER).last()
+        assert known.remote_id
+        assert sandbox.runner.works_of(f"{command.id}:runner") == 1
+        task = requests.get(f"{sandbox.runner.url}/tasks/{known.remote_id}", timeout=5).json()
+        assert task["status"] == "cancelled"
+
+    def test_a_deadline_that_passes_meanwhile_does_not_make_it_hurry(self, alice, sandbox):
+        command = command_submit(user=alice, text="sleep 600", deadline=timezone.now() + timedelta(seconds=60))
+        command = drive_until(command, runner_has_it)
+        sandbox.runner.fault("fail", status=500)
+        command_cancel(command=command)
+        Command.objects.filter(id=command.id).update(deadline=timezone.now())
+        before = timezone.now()
+        engine.advance(command.id)
+        command.refresh_from_db()
+        assert command.due_at >= before + timedelta(seconds=1)
+
+
+class TestBroadcast:
+    pytestmark = pytest.mark.django_db(transaction=True)
+
+    def test_what_did_not_get_through_is_sent_again_until_it_does(self, alice):
+        heard = []
+
+        def listener(event, **_kwargs):
+            if not heard:
+                heard.append("failed")
+                raise ConnectionError
+            heard.append(event.seq)
+
+        command_event_recorded.connect(listener)
+        try:
+            command = command_submit(user=alice, text="echo hello")
+            assert command.events.get().broadcast_at is None
+            CommandEvent.objects.update(at=timezone.now() - timedelta(minutes=1))
+            tasks.rebroadcast()
+        finally:
+            command_event_recorded.disconnect(listener)
+        assert heard == ["failed", 1]
+        assert command.events.get().broadcast_at is not None
+        tasks.rebroadcast()
+        assert heard == ["failed", 1]
+
+    def test_nothing_is_told_of_what_was_rolled_back(self, alice):
+        heard = []
+
+        def listener(event, **_kwargs):
+            heard.append(event.event)
+
+        command = command_submit(user=alice, text="echo hello")
+        command_event_recorded.connect(listener)
+        try:
+            with transaction.atomic():
+                command_transition(command, Status.SEGMENTING)
+                transaction.set_rollback(True)
+        finally:
+            command_event_recorded.disconnect(listener)
+        assert heard == []

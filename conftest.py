@@ -1,0 +1,150 @@
+"""What all tests share: three people, and the three sandbox services as real processes."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests  # noqa: TID251 - tests speak to the services and the gateway from outside
+from django.core.cache import cache
+from django.db.models import Q
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from accounts.models import User
+from accounts.services import session_start
+from commands.models import Command
+from commands.pipeline import engine
+from commands.states import Stage
+from gateway.embedded.children import Child, stop
+from integrations.clients import http
+
+PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
+
+
+@pytest.fixture
+def alice(db: None) -> User:  # noqa: ARG001 - asks for the database
+    return User.objects.create_user("alice", "alice@example.com", PASSWORD)
+
+
+@pytest.fixture
+def bob(db: None) -> User:  # noqa: ARG001 - asks for the database
+    return User.objects.create_user("bob", "bob@example.com", PASSWORD)
+
+
+@pytest.fixture
+def admin(db: None) -> User:  # noqa: ARG001 - asks for the database
+    return User.objects.create_superuser("admin", "admin@example.com", PASSWORD)
+
+
+@pytest.fixture
+def api() -> Callable[[User | None], APIClient]:
+    """Call it with a user for a client that is signed in with a real token, with None for a stranger."""
+
+    def sign_in(user: User | None) -> APIClient:
+        client = APIClient()
+        if user is not None:
+            _session, tokens = session_start(login=user.username, password=PASSWORD)
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.access}")
+        return client
+
+    return sign_in
+
+
+@dataclass
+class SandboxService:
+    """A sandbox service in a process of its own."""
+
+    name: str
+    url: str
+
+    def fault(self, kind: str, **options: Any) -> None:
+        """Let the service misbehave from now on, as integrations/sandbox/README.md describes."""
+        answer = requests.put(f"{self.url}/sandbox/faults", json={"faults": [{"kind": kind, **options}]}, timeout=5)
+        answer.raise_for_status()
+
+    def behave(self) -> None:
+        requests.delete(f"{self.url}/sandbox/faults", timeout=5).raise_for_status()
+
+    def works_of(self, idempotency_key: str) -> int:
+        """Return how often work with that key was really done."""
+        stats = requests.get(f"{self.url}/sandbox/stats", timeout=5).json()
+        return int(stats["works_by_key"].get(idempotency_key, 0))
+
+
+@dataclass
+class Sandbox:
+    segmentation: SandboxService
+    runner: SandboxService
+    archive: SandboxService
+
+    def __iter__(self) -> Iterator[SandboxService]:
+        return iter((self.segmentation, self.runner, self.archive))
+
+
+@pytest.fixture(scope="session")
+def sandbox_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    folder = tmp_path_factory.mktemp("sandbox")
+    children = [_start_service(name, folder) for name in ("segmentation", "runner", "archive")]
+    yield Sandbox(*(service for service, _child in children))
+    stop(child for _service, child in children)
+
+
+@pytest.fixture
+def sandbox(sandbox_processes: Sandbox, settings: Any) -> Iterator[Sandbox]:
+    """The three services, well-behaved, and known to the gateway."""
+    settings.SERVICE_URLS = {service.name: [service.url] for service in sandbox_processes}
+    yield sandbox_processes
+    for service in sandbox_processes:
+        service.behave()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_over() -> None:
+    """No test sees the breakers or the cache of another."""
+    http.forget_failures()
+    cache.clear()
+
+
+def _start_service(name: str, folder: Path) -> tuple[SandboxService, Child]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        fd = listening.fileno()
+        command = [sys.executable, "-m", "integrations.sandbox", name, "--fd", str(fd), "--state-dir", str(folder)]
+        child = Child(name, command, env=dict(os.environ), log=folder / f"{name}.log", fd=fd)
+        return SandboxService(name, f"http://127.0.0.1:{listening.getsockname()[1]}"), child
+
+
+def drive(command: Command, *, steps: int = 50) -> Command:
+    """Work on a command as workers would, without waiting for what it waits for, until it ends."""
+    return drive_until(command, lambda command: command.has_ended, steps=steps)
+
+
+def drive_until(command: Command, reached: Callable[[Command], bool], *, steps: int = 50) -> Command:
+    """Work on a command in the same way, until it has got somewhere: at once, if the services are quick enough."""
+    for _ in range(steps):
+        engine.advance(command.id)
+        command.refresh_from_db()
+        if reached(command):
+            return command
+        Command.objects.filter(id=command.id).update(due_at=timezone.now())
+    events = list(command.events.values_list("event", "data"))
+    raise AssertionError(f"still {command.status} after {steps} steps: {events}")
+
+
+def drive_to_trouble(command: Command, stage: Stage, settings: Any) -> Command:
+    """Work on a command until it ends; with all patience until a try of the stage went wrong, and then with none.
+
+    A limit in seconds for the whole way would also end a stage that is only slow, on a machine that is busy.
+    """
+
+    def has_trouble(command: Command) -> bool:
+        in_trouble = ~Q(error_code="") | Q(unanswered_since__isnull=False)
+        return command.has_ended or command.stage_runs.filter(in_trouble, stage=stage).exists()
+
+    command = drive_until(command, has_trouble)
+    settings.STAGE_RETRY_WINDOW = 0
+    return command if command.has_ended else drive(command)

@@ -1,0 +1,1 @@
+"""Settings: `embedded` (make run, the default), `test` and `production`, each on top of `base`."""

@@ -1,0 +1,270 @@
+"""What every way to run the gateway shares. Values come from the environment and fail loudly if malformed."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import django_stubs_ext
+import environ
+from django.utils.translation import gettext_lazy as _
+from kombu import Queue
+from pythonjsonlogger.core import RESERVED_ATTRS
+
+django_stubs_ext.monkeypatch()
+env = environ.Env()
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+VERSION = "0.1.0"
+
+# --- Django ---------------------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "gateway.api",
+    "accounts",
+    "integrations",
+    "files",
+    "commands",
+    "notifications",
+]
+
+MIDDLEWARE = [
+    "gateway.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.http.ConditionalGetMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "gateway.urls"
+WSGI_APPLICATION = "gateway.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["accounts.backends.LoginBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("tr", _("Turkish"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = "UTC"
+
+STATIC_URL = "/static/"
+APPEND_SLASH = False  # the API's paths have no trailing slash; the admin redirects by itself
+
+# A request body larger than this is refused while it arrives (gateway.api.body_limit).
+MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 1024 * 1024)
+
+# --- API ------------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.SessionTokenAuthentication"],
+    # A view that states no permission refuses everybody.
+    "DEFAULT_PERMISSION_CLASSES": ["gateway.api.permissions.DenyAll"],
+    "DEFAULT_PARSER_CLASSES": ["gateway.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "gateway.api.pagination.KeysetPagination",
+    "DEFAULT_SCHEMA_CLASS": "gateway.api.schema.AutoSchema",
+    "EXCEPTION_HANDLER": "gateway.api.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.int("ACCESS_TOKEN_MINUTES", 15)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=env.int("REFRESH_TOKEN_DAYS", 30)),
+    "USER_ID_CLAIM": "sub",
+    "UPDATE_LAST_LOGIN": False,  # accounts.services.session_start does
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ALT_LAS gateway",
+    "DESCRIPTION": "Takes a person's command through segmentation, runner and archive, and tells what happens.",
+    "VERSION": VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "gateway.api.schema.add_problem_responses",
+    ],
+    "SCHEMA_PATH_PREFIX": r"/api/v2",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "CommandStatus": "commands.states.Status",
+        "CommandStage": "commands.states.Stage",
+        "CommandMode": "commands.models.Mode",
+        "CommandPriority": "commands.models.Priority",
+        "FileKind": "files.models.Kind",
+    },
+}
+
+# --- Redis: cache, live news, broker --------------------------------------------------------------------------------
+
+
+def redis_settings(url: str) -> dict[str, object]:
+    """Return the settings that follow from the address of a Redis."""
+    return {
+        "CACHES": {
+            "default": {
+                "BACKEND": "django_redis.cache.RedisCache",
+                "LOCATION": url,
+                # What is cached can be missed: a Redis that is down must not fail a request.
+                "OPTIONS": {"SOCKET_CONNECT_TIMEOUT": 2, "SOCKET_TIMEOUT": 2, "IGNORE_EXCEPTIONS": True},
+            }
+        },
+        "CHANNEL_LAYERS": {
+            # Fast, but at most once: what must not be lost is numbered in the database and read again from there.
+            "default": {
+                "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+                "CONFIG": {
+                    # A Redis that hangs must not hold up whoever has news.
+                    "hosts": [{"address": url, "socket_connect_timeout": 2, "socket_timeout": 5}],
+                    "prefix": "gateway",
+                },
+            }
+        },
+    }
+
+
+DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
+
+# --- Celery ---------------------------------------------------------------------------------------------------------
+# The database says what is to be done; a message only wakes a worker up. Therefore messages are acknowledged early:
+# one that is lost is sent again by the sweep, and a command that kills its worker is counted, not redelivered forever.
+
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 2,
+    "socket_timeout": 5,
+    # One more try at once, for a connection that broke while it was idle; more would hold up a request.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+}
+CELERY_TASK_PUBLISH_RETRY = False  # the sweep sends again what could not be sent
+CELERY_TASK_SOFT_TIME_LIMIT = 150
+CELERY_TASK_TIME_LIMIT = 180
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_DEFAULT_QUEUE = "commands"
+# The sweeps have a queue of their own: where there are many commands, a worker can be set aside for it.
+CELERY_TASK_QUEUES = [Queue("commands", routing_key="commands"), Queue("control", routing_key="control")]
+CELERY_TASK_ROUTES = {
+    "commands.tasks.sweep": {"queue": "control"},
+    "commands.tasks.rebroadcast": {"queue": "control"},
+    "accounts.tasks.*": {"queue": "control"},
+    "integrations.tasks.*": {"queue": "control"},
+    "gateway.*": {"queue": "control"},
+}
+CELERY_BEAT_SCHEDULE = {
+    "send-due-commands-to-workers": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
+    "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
+    "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
+    "prove-that-a-worker-works": {
+        "task": "gateway.health.worker_heartbeat",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
+    "delete-expired-sessions": {
+        "task": "accounts.tasks.delete_expired_sessions",
+        "schedule": timedelta(hours=6),
+        "options": {"expires": 3600},
+    },
+}
+
+# --- Backend services -----------------------------------------------------------------------------------------------
+
+SERVICE_URLS = {
+    "segmentation": env.list("SEGMENTATION_URLS", default=[]),
+    "runner": env.list("RUNNER_URLS", default=[]),
+    "archive": env.list("ARCHIVE_URLS", default=[]),
+}
+# Seconds for one whole answer of a service, from connecting to the last byte.
+SERVICE_TIMEOUT = env.float("SERVICE_TIMEOUT", 10.0)
+# Seconds during which a stage whose service fails is tried again before the command fails.
+STAGE_RETRY_WINDOW = env.float("STAGE_RETRY_WINDOW", 30.0)
+# Seconds that a service may work on one command after it accepted it.
+STAGE_TIME_LIMIT = env.float("STAGE_TIME_LIMIT", 3600.0)
+
+# --- Storage and logs -----------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {
+        "request_id": {"()": "gateway.request_id.RequestIdFilter"},
+        "secrets": {"()": "gateway.log_secrets.SecretsFilter"},
+    },
+    "formatters": {
+        "text": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "reserved_attrs": [*RESERVED_ATTRS, "request"],  # its text is an address, which may hold a token
+            "format": "{asctime}{levelname}{name}{request_id}{message}",
+            "style": "{",
+        },
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "text", "filters": ["request_id", "secrets"]}
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        # Two lines for every task, and there are some every second.
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        # A traceback for every scanner that makes a host up; the 400 itself is logged anyway.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+    },
+}
+
+# --- Browser security -----------------------------------------------------------------------------------------------
+
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True

@@ -1,0 +1,44 @@
+"""How a call to a service can go wrong, by what the caller can do about it."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    UNAVAILABLE = "unavailable"  # no connection, or 429/503
+    TIMEOUT = "timeout"
+    ERROR = "error"  # 5xx
+    INVALID_ANSWER = "invalid_answer"
+    NOT_FOUND = "not_found"  # 404: it does not know the id
+    REFUSED = "refused"  # any other 4xx
+
+
+class ServiceError(Exception):
+    """`detail` is what the service said about it, if anything; bounded, and fit to be shown."""
+
+    def __init__(self, reason: Reason, detail: str = "", retry_after: float | None = None) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.retry_after = retry_after
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+
+
+class TransientError(ServiceError):
+    """The same call may succeed later."""
+
+
+class InvalidAnswerError(ServiceError):
+    """The answer breaks the contract. A few more tries are fair: it may be a proxy's error page."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Reason.INVALID_ANSWER, detail)
+
+
+class NotFoundError(ServiceError):
+    """The service does not know the id, which it may have given itself."""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(Reason.NOT_FOUND, detail)
+
+
+class PermanentError(ServiceError):
+    """The service understood and refused: trying again changes nothing."""

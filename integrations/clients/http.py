@@ -1,0 +1,197 @@
+"""The only module that speaks HTTP to the services: with limits on time and size, whatever they do."""
+
+import json
+import math
+import threading
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import pybreaker
+import requests  # noqa: TID251 - here, and nowhere else
+import urllib3
+from django.conf import settings
+
+from gateway.ids import new_id
+from gateway.request_id import HEADER, request_id
+from integrations.clients.deadline import Deadline, WatchedAdapter
+from integrations.clients.errors import (
+    InvalidAnswerError,
+    NotFoundError,
+    PermanentError,
+    Reason,
+    ServiceError,
+    TransientError,
+)
+
+CONNECT_TIMEOUT = 3.0
+HEALTH_TIMEOUT = 2.0
+CHUNK_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_RETRY_AFTER = 60.0
+BREAKER_FAILURES = 3
+BREAKER_RESET_SECONDS = 5
+
+_local = threading.local()
+_breakers: dict[str, pybreaker.CircuitBreaker] = {}
+
+
+def breaker_of(base_url: str) -> pybreaker.CircuitBreaker:
+    """Return this process's breaker for an instance.
+
+    It opens after some time-outs in a row, so that a hanging instance does not hold every worker for a whole timeout.
+    What fails at once holds nobody.
+    """
+    if base_url not in _breakers:
+        _breakers[base_url] = pybreaker.CircuitBreaker(
+            fail_max=BREAKER_FAILURES,
+            reset_timeout=BREAKER_RESET_SECONDS,
+            exclude=[lambda error: not (isinstance(error, ServiceError) and error.reason is Reason.TIMEOUT)],
+            throw_new_error_on_trip=False,
+        )
+    return _breakers[base_url]
+
+
+def forget_failures() -> None:
+    """Close every breaker of this process, as a new process begins."""
+    _breakers.clear()
+
+
+def forget_connections() -> None:
+    """Close the connections that this thread keeps open."""
+    session: requests.Session | None = _local.__dict__.pop("session", None)
+    if session is not None:
+        session.close()
+
+
+def call(
+    method: str, url: str, *, base_url: str, body: dict[str, Any] | None = None, idempotency_key: str | None = None
+) -> Any:
+    """Send one request and return the parsed JSON of a 2xx answer.
+
+    The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. Raises a ServiceError.
+    """
+    headers = {HEADER: request_id.get() or str(new_id()), "Accept": "application/json", "Accept-Encoding": "identity"}
+    if idempotency_key is not None:
+        headers["Idempotency-Key"] = idempotency_key
+    try:
+        # Not breaker.call(): it holds its lock during the call, and so lets callers through one by one.
+        with breaker_of(base_url).calling():
+            response, content = _exchange(method, url, seconds=settings.SERVICE_TIMEOUT, json=body, headers=headers)
+            if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
+                return _parse(content)
+            raise _error_of(response, content)
+    except pybreaker.CircuitBreakerError:
+        raise TransientError(Reason.TIMEOUT) from None  # nothing else opens it
+
+
+def _exchange(method: str, url: str, *, seconds: float, **options: Any) -> tuple[requests.Response, bytes]:
+    """Send one request and read the whole answer. Raises TransientError or InvalidAnswerError."""
+    with Deadline(seconds) as deadline:
+        try:
+            with _session().request(
+                method,
+                url,
+                timeout=(min(CONNECT_TIMEOUT, seconds), seconds),
+                allow_redirects=False,
+                stream=True,
+                **options,
+            ) as response:
+                content = _read(response)
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise TransientError(Reason.TIMEOUT) from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise TransientError(Reason.TIMEOUT if deadline.expired else Reason.UNAVAILABLE) from error
+    if deadline.expired:  # an answer without a length ends where it was cut
+        raise TransientError(Reason.TIMEOUT)
+    return response, content
+
+
+def _session() -> requests.Session:
+    """Return this thread's session (they are not thread-safe), which keeps connections open between calls."""
+    session: requests.Session | None = getattr(_local, "session", None)
+    if session is None:
+        session = _local.session = requests.Session()
+        # What one instance sets as a cookie is not the business of another.
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, WatchedAdapter())
+        session.trust_env = False  # neither proxies nor .netrc stand between the gateway and its services
+    return session
+
+
+def _read(response: requests.Response) -> bytes:
+    """Read the body within the size limit: a service may never end."""
+    content = bytearray()
+    # Not iter_content(): it waits until a chunk is full, however slowly the bytes come.
+    while chunk := response.raw.read1(CHUNK_BYTES):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise InvalidAnswerError("the answer is too large")
+    return bytes(content)
+
+
+def _parse(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidAnswerError("the answer is not JSON") from error
+
+
+def _error_of(response: requests.Response, content: bytes) -> ServiceError:
+    status = response.status_code
+    detail = _said(content)
+    if status in (429, 503):
+        return TransientError(Reason.UNAVAILABLE, detail, _retry_after(response))
+    if status >= 500:  # noqa: PLR2004 - RFC 9110, 15.6
+        return TransientError(Reason.ERROR, detail)
+    if status in (408, 425):
+        return TransientError(Reason.TIMEOUT, detail)
+    if status == 404:  # noqa: PLR2004 - RFC 9110, 15.5.5
+        return NotFoundError(detail)
+    if status >= 400:  # noqa: PLR2004 - RFC 9110, 15.5
+        return PermanentError(Reason.REFUSED, detail)
+    return InvalidAnswerError(f"unexpected HTTP status {status}")
+
+
+def _said(content: bytes) -> str:
+    """Return the text of an error answer: one of the three members that the contract knows, else nothing."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(body, dict):
+        return ""
+    text = next((body[name] for name in ("detail", "error", "message") if isinstance(body.get(name), str)), "")
+    return printable(text)
+
+
+def printable(text: str, limit: int = 500) -> str:
+    """Return text of foreign origin without what a database or a log cannot hold, and not too long."""
+    return "".join(character for character in text[:limit] if character.isprintable())
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    try:
+        seconds = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
+
+
+def get_health(base_url: str) -> str | None:
+    """Return what an instance says at /health: the `status` of a JSON object, or plain text; None if it fails.
+
+    Not through the breaker: this is how a recovered instance is noticed.
+    """
+    try:
+        headers = {HEADER: str(new_id())}
+        response, content = _exchange("GET", f"{base_url}/health", seconds=HEALTH_TIMEOUT, headers=headers)
+    except ServiceError:
+        return None
+    if response.status_code != 200:  # noqa: PLR2004 - the contract says 200
+        return None
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return content[:100].decode("utf-8", "replace")
+    return str(body.get("status", "")) if isinstance(body, dict) else str(body)

@@ -1,0 +1,41 @@
+"""Hands news of the rooms below to the sockets, through the channel layer.
+
+A hint that may get lost: what it speaks of is in the database, and a socket that misses a number reads it there.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.dispatch import receiver
+
+from accounts.signals import session_ended
+from commands.api.serializers import EventOutput
+from commands.events import command_event_recorded
+from commands.models import CommandEvent
+
+
+def command_group(command_id: UUID) -> str:
+    return f"command.{command_id.hex}"
+
+
+def session_group(session_id: UUID) -> str:
+    return f"session.{session_id.hex}"
+
+
+@receiver(command_event_recorded)
+def send_command_event(event: CommandEvent, **_kwargs: Any) -> None:
+    payload = dict(EventOutput(event).data)
+    _send(command_group(event.command_id), {"type": "command.event", "payload": payload})
+
+
+@receiver(session_ended)
+def send_session_ended(session_id: UUID, **_kwargs: Any) -> None:
+    _send(session_group(session_id), {"type": "session.ended"})
+
+
+def _send(group: str, message: dict[str, Any]) -> None:
+    layer = get_channel_layer()
+    assert layer is not None  # noqa: S101 - the settings name one
+    async_to_sync(layer.group_send)(group, message)
