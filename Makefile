@@ -29,8 +29,8 @@ check: $(DEV_STAMP) ## everything that can be checked without running: style, ty
 proof: $(DEV_STAMP) ## the slow tests: proofs by chaos and load, minutes long (ARGS)
 	$(BIN)/python -m pytest -m slow -n 1 $(ARGS)
 
-bench: $(DEV_STAMP) ## measure the speed, each figure beside what limits it on this machine
-	$(BIN)/python benchmarks/run.py
+bench: $(DEV_STAMP) ## measure the speed on PostgreSQL and Redis, beside limits of this machine (DATABASE_URL, REDIS_URL)
+	@exec $(BIN)/python -m benchmarks.run
 
 translations: $(DEV_STAMP) ## collect the strings into locale/*/django.po and compile it
 	$(BIN)/python locale/messages.py

@@ -80,7 +80,8 @@ def test_a_killed_archive_still_finds_its_items(start: StartService) -> None:
 def test_drop_closes_the_connection_without_an_answer(start: StartService) -> None:
     service = start("archive")
     service.client.put("/sandbox/faults", json={"faults": [{"kind": "drop", "times": 1}]})
-    with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+    # Closed, or reset if the body was not read yet: the kernel decides.
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         service.client.post("/search", json={"query": ""})
     assert service.client.post("/search", json={"query": ""}).status_code == 200
 

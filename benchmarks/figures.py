@@ -1,0 +1,129 @@
+"""What was measured, and the table of it."""
+
+import statistics
+from dataclasses import dataclass, field
+
+Row = tuple[str, str, str]
+LIMIT = "limit"
+BARE_VIEW = "the bare view"
+
+
+@dataclass
+class Single:
+    """Seconds of commands sent one after the other."""
+
+    totals: list[float] = field(default_factory=list)
+    events: list[float] = field(default_factory=list)
+    pings: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Burst:
+    """Seconds of many commands sent at once."""
+
+    all_accepted: float
+    all_completed: float
+    each: list[float]
+
+    @property
+    def rate(self) -> float:
+        return len(self.each) / self.all_completed
+
+
+@dataclass
+class Figures:
+    """Everything of one run. Rates are per second, and one per round; times are in seconds."""
+
+    services: list[float]
+    single: Single
+    bursts: list[Burst]
+    no_op_tasks: list[float]
+    web: dict[str, list[float]]
+    statements: dict[str, int]
+
+
+def print_table(figures: Figures) -> None:
+    """Print Markdown, so that it can go into docs/performance.md as it is."""
+    head = [("measured", "figure", "ratio")]
+    rows = [*head, *web_rows(figures), *single_rows(figures), *burst_rows(figures), *socket_rows(figures.single)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rows.insert(1, ("-" * widths[0], "-" * (widths[1] - 1) + ":", "-" * widths[2]))
+    for what, figure, ratio in rows:
+        print(f"| {what:{widths[0]}} | {figure:>{widths[1]}} | {ratio:{widths[2]}} |")
+
+
+def web_rows(figures: Figures) -> list[Row]:
+    bare, get, post = (figures.web[name] for name in ("bare", "GET", "POST"))
+    return [
+        ("bare Django view", per_second(bare), LIMIT),
+        ("`GET command`", per_second(get), share(get, bare, BARE_VIEW)),
+        ("`POST command`, no worker running", per_second(post), share(post, bare, BARE_VIEW)),
+        *((f"SQL statements of a `{name}`", str(count), "") for name, count in figures.statements.items()),
+    ]
+
+
+def single_rows(figures: Figures) -> list[Row]:
+    totals = figures.single.totals
+    rate = 1 / statistics.mean(totals)
+    return [
+        ("the three services, asked directly: p50", milliseconds(figures.services, 50), LIMIT),
+        *percentiles("one at a time, `POST` to completed", totals, figures.services, "the services"),
+        ("one at a time, completed", f"{rate:.1f} /s", share_of_bare_view(rate, figures)),
+    ]
+
+
+def burst_rows(figures: Figures) -> list[Row]:
+    bursts = figures.bursts
+    name, rates = f"{len(bursts[0].each)} at once", [burst.rate for burst in bursts]
+    of_tasks = share(rates, figures.no_op_tasks, "the tasks")
+    of_bare_view = share_of_bare_view(statistics.median(rates), figures)
+    accepted = statistics.median(burst.all_accepted for burst in bursts)
+    completed = statistics.median(burst.all_completed for burst in bursts)
+    return [
+        ("Celery tasks that do nothing", per_second(figures.no_op_tasks), LIMIT),
+        (f"{name}, completed", f"{statistics.median(rates):.1f} /s", f"{of_tasks}, {of_bare_view}"),
+        (f"{name}, first `POST` to last answer", f"{accepted:.2f} s", ""),
+        (f"{name}, first `POST` to last completed", f"{completed:.2f} s", ""),
+        *percentiles(f"{name}, `POST` to completed", [seconds for burst in bursts for seconds in burst.each]),
+    ]
+
+
+def socket_rows(single: Single) -> list[Row]:
+    return [
+        ("ping on the socket: p50", milliseconds(single.pings, 50), LIMIT),
+        *percentiles("event, from the database to the client", single.events, single.pings, "the ping"),
+    ]
+
+
+def percentiles(what: str, seconds: list[float], limit: list[float] | None = None, of: str = "") -> list[Row]:
+    """Return the rows of p50 and p95, each beside the limit's p50 if there is one."""
+    return [
+        (
+            f"{what}: p{percent}",
+            milliseconds(seconds, percent),
+            f"{percentile(seconds, percent) / percentile(limit, 50):.1f} × {of}" if limit else "",
+        )
+        for percent in (50, 95)
+    ]
+
+
+def percentile(seconds: list[float], percent: int) -> float:
+    return statistics.quantiles(seconds, n=100)[percent - 1]
+
+
+def milliseconds(seconds: list[float], percent: int) -> str:
+    return f"{1000 * percentile(seconds, percent):.1f} ms"
+
+
+def per_second(rates: list[float]) -> str:
+    return f"{statistics.median(rates):.0f} /s"
+
+
+def share(rates: list[float], limits: list[float], of: str) -> str:
+    """Return the median of the ratios, round by round: what disturbs a round disturbs both."""
+    ratio = statistics.median(rate / limit for rate, limit in zip(rates, limits, strict=True))
+    return f"{ratio:.3f} of {of}"
+
+
+def share_of_bare_view(rate: float, figures: Figures) -> str:
+    return f"{rate / statistics.median(figures.web['bare']):.4f} of {BARE_VIEW}"
