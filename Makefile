@@ -7,13 +7,16 @@ RUN_STAMP := $(VENV)/.requirements
 DEV_STAMP := $(VENV)/.requirements-dev
 RESOLVE := $(BIN)/uv pip compile --upgrade --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11
 
-.PHONY: run test check proof bench translations requirements clean help
+.PHONY: run test test-security check proof bench translations requirements clean help
 
 run: $(RUN_STAMP) ## start the whole system on http://127.0.0.1:8000 (PORT, DATA_DIR)
 	@exec $(BIN)/python -m gateway.embedded
 
 test: $(DEV_STAMP) ## run the tests (ARGS goes to pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-security: $(DEV_STAMP) ## run the tests of sign-in, sessions and permissions alone (ARGS)
+	$(BIN)/python -m pytest -m security $(ARGS)
 
 check: $(DEV_STAMP) ## everything that can be checked without running: style, types, floors, schema, manifests
 	$(BIN)/ruff check .
@@ -44,7 +47,7 @@ clean: ## remove all that can be made again; the data in var/ stays
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info[:2] == (3, 11) else "The gateway needs Python 3.11, this is " + sys.version)'

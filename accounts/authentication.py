@@ -3,7 +3,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.request import Request
 
 from accounts.models import User
-from accounts.selectors import SignIn, sign_in_by_token
+from accounts.sign_in import SignIn, sign_in_by_token
 from gateway.api.errors import ApiError, ErrorCode
 
 

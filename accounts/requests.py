@@ -1,7 +1,7 @@
 from rest_framework.request import Request
 
 from accounts.models import User
-from accounts.selectors import SignIn
+from accounts.sign_in import SignIn
 
 
 class SignedInRequest(Request):

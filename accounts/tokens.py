@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -23,9 +24,10 @@ class TokenPair:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a valid token says: which session it belongs to, and until when."""
+    """What a valid token says: which session it belongs to, whose that is, and until when."""
 
     session_id: UUID
+    user_id: UUID
     jti: str
     expires_at: datetime
 
@@ -44,7 +46,10 @@ def tokens_of(session: DeviceSession) -> TokenPair:
 
 def read_access_token(raw: str) -> Claims:
     """Raise ApiError (token_expired, token_invalid) unless this gateway signed it and it is still good."""
-    return _read(AccessToken, raw)
+    claims = _read_once(raw)
+    if claims.expires_at <= timezone.now():
+        raise ApiError(ErrorCode.TOKEN_EXPIRED)
+    return claims
 
 
 def read_refresh_token(raw: str) -> Claims:
@@ -52,13 +57,19 @@ def read_refresh_token(raw: str) -> Claims:
     return _read(RefreshToken, raw)
 
 
+# A token comes with every request of some minutes, and what it says does not change: only its time can run out.
+@lru_cache(maxsize=4096)
+def _read_once(raw: str) -> Claims:
+    return _read(AccessToken, raw)
+
+
 def _read(kind: type[Token], raw: str) -> Claims:
     try:
         token: Any = kind(raw)  # type: ignore[arg-type]  # the stub wants a Token; SimpleJWT takes the text
-        return Claims(UUID(str(token["sid"])), token["jti"], _time(token["exp"]))
+        return Claims(UUID(str(token["sid"])), UUID(str(token["sub"])), str(token["jti"]), _time(token["exp"]))
     except ExpiredTokenError as error:
         raise ApiError(ErrorCode.TOKEN_EXPIRED) from error
-    except (TokenError, KeyError, ValueError, TypeError) as error:
+    except (TokenError, KeyError, ValueError, TypeError, OverflowError, OSError) as error:
         raise ApiError(ErrorCode.TOKEN_INVALID) from error
 
 

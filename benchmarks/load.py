@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-SECONDS, CLIENTS = 3.0, 8
+SECONDS, CLIENTS = 1.0, 8
 
 
 class UnexpectedAnswerError(Exception):

@@ -21,7 +21,7 @@ from benchmarks.system import BenchError, System
 from commands.models import Command
 from commands.states import Status
 
-ROUNDS, SINGLE_COMMANDS, AT_ONCE, NO_OP_TASKS = 3, 30, 200, 1000
+ROUNDS, WEB_ROUNDS, SINGLE_COMMANDS, AT_ONCE, NO_OP_TASKS = 3, 9, 30, 200, 1000
 COMMANDS_PATH = "/api/v2/commands"
 BODY = {"text": "echo hello"}
 USERNAME, PASSWORD = "bench", "only-for-this-run"
@@ -152,8 +152,8 @@ def web_rates(system: System, web: Server, command: str) -> dict[str, list[float
         "GET": (web, web.request("GET", command)),
         "POST": (web, web.request("POST", COMMANDS_PATH, BODY)),
     }
-    # In turn, so that whatever else runs on the machine disturbs all of them.
-    rounds = [{name: rate(*what) for name, what in asked.items()} for _ in range(ROUNDS)]
+    # In turn and often, so that whatever else runs on the machine disturbs all of them alike.
+    rounds = [{name: rate(*what) for name, what in asked.items()} for _ in range(WEB_ROUNDS)]
     return {name: [figures[name] for figures in rounds] for name in asked}
 
 

@@ -1,9 +1,55 @@
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 from commands.models import Command, CommandEvent, CommandResult, StageRun
-from gateway.api.read_only_admin import ReadOnlyAdmin, ReadOnlyInline
+from commands.states import Status
+from gateway.admin.filters import CreationDaysFilter, UserFilter, first_id_at
+from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyAdmin, ReadOnlyInline, label, page_link, page_url
+from gateway.admin.overview import Figure, figures
+from gateway.admin.theme import ChoicesDropdownFilter, RadioFilter
+
+STATUS_COLOURS = {
+    Status.COMPLETED: "success",
+    Status.FAILED: "danger",
+    Status.CANCELLED: "",
+    Status.CANCELLING: "warning",
+    Status.QUEUED: "",
+}
+
+
+@figures
+def _figures() -> Iterator[Figure]:
+    unfinished = Command.objects.filter(dispatch_at__isnull=False)
+    yield Figure(_("commands not finished"), unfinished, {"finished": "no"})
+    since = timezone.now() - timedelta(days=1)
+    failed = Command.objects.filter(pk__gte=first_id_at(since), status=Status.FAILED)
+    yield Figure(_("commands failed in 24 hours"), failed, {"status__exact": Status.FAILED}, alarming=True)
+
+
+class UnfinishedFilter(RadioFilter):
+    """By an index that holds only what has not finished."""
+
+    title = _("finished")
+    parameter_name = "finished"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("no", _("No")), ("yes", _("Yes"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Command]) -> QuerySet[Command]:
+        if self.value() in ("no", "yes"):
+            return queryset.filter(dispatch_at__isnull=self.value() == "yes")
+        return queryset
 
 
 class StageRunInline(ReadOnlyInline[StageRun]):
@@ -20,31 +66,50 @@ class StageRunInline(ReadOnlyInline[StageRun]):
         "error_cause",
     )
     readonly_fields: ClassVar = fields
+    tab = True
+    per_page = 50
 
 
 class CommandEventInline(ReadOnlyInline[CommandEvent]):
     model = CommandEvent
     fields = ("seq", "event", "status", "stage", "progress", "data", "at", "broadcast_at")
     readonly_fields: ClassVar = fields
+    ordering = ("seq",)
+    tab = True
+    per_page = 50
 
 
 class CommandResultInline(ReadOnlyInline[CommandResult]):
     model = CommandResult
     fields = ("success_rate", "summary", "output")
     readonly_fields: ClassVar = fields
+    tab = True
 
 
 @admin.register(Command)
 class CommandAdmin(ReadOnlyAdmin[Command]):
-    list_display = ("id", "__str__", "user", "status", "stage", "progress", "created_at", "finished_at")
-    list_filter = ("status", "mode", "priority", "created_at")
+    list_display = ("short_text", "whose", "shown_status", "stage", "progress", "created_at", "finished_at")
+    list_filter = (
+        UnfinishedFilter,
+        ("status", ChoicesDropdownFilter),
+        ("mode", ChoicesDropdownFilter),
+        ("priority", ChoicesDropdownFilter),
+        UserFilter,
+        ("created_at", CreationDaysFilter),
+    )
     list_select_related = ("user",)
-    search_fields = ("id", "text", "user__username")
-    inlines = (StageRunInline, CommandResultInline, CommandEventInline)
+    search_fields = ("text", "user__username")
+    search_ids = ("pk", "user_id", "retry_of_id")
+    search_help_text = _("Text, user name or id")
+    inlines = (CommandResultInline, StageRunInline, CommandEventInline)
+    readonly_fields = ("retries",)
     fieldsets: ClassVar[Any] = (
-        (None, {"fields": ("id", "user", "text", "status", "stage", "progress")}),
+        (None, {"fields": ("id", "user", "text", "status", "stage", "progress", "retry_of", "retries")}),
+        (_("Files"), {"fields": ("alt_file", "last_file", "atlas_file")}),
+        (_("Error"), {"fields": ("error_code", "error_stage", "error_cause")}),
+        (_("Times"), {"fields": ("created_at", "started_at", "finished_at")}),
         (
-            "Request",
+            _("Request"),
             {
                 "fields": (
                     "mode",
@@ -59,8 +124,34 @@ class CommandAdmin(ReadOnlyAdmin[Command]):
                 )
             },
         ),
-        ("Times", {"fields": ("created_at", "started_at", "finished_at")}),
-        ("Error", {"fields": ("error_code", "error_stage", "error_cause")}),
-        ("Files", {"fields": ("alt_file", "last_file", "atlas_file")}),
-        ("Work", {"fields": ("lease_owner", "lease_expires_at", "due_at", "dispatch_at", "last_seq")}),
+        (_("Work"), {"fields": ("lease_owner", "lease_expires_at", "due_at", "dispatch_at", "last_seq")}),
     )
+
+    @admin.display(description=_("command"))
+    def short_text(self, command: Command) -> str:
+        return str(command) or EMPTY
+
+    @admin.display(description=_("user"))
+    def whose(self, command: Command) -> SafeString | str:
+        return page_link(command.user)
+
+    @label(_("status"), {status: STATUS_COLOURS.get(status, "info") for status in Status})
+    def shown_status(self, command: Command) -> Labelled:
+        return Labelled(command.status, command.get_status_display())
+
+    @admin.display(description=_("retried as"))
+    def retries(self, command: Command) -> SafeString | str:
+        newest: QuerySet[Command] = command.retries.order_by("-pk")
+        return page_link(newest.first())
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.of_file)
+        return [path("of-file/<uuid:file_id>/", view, name="commands_command_of_file"), *super().get_urls()]
+
+    def of_file(self, request: HttpRequest, file_id: UUID) -> HttpResponse:
+        """Lead from a file to its command: the files' room, being lower, does not know commands."""
+        own = Q(alt_file=file_id) | Q(last_file=file_id) | Q(atlas_file=file_id)
+        command = Command.objects.filter(own).order_by("-pk").first()
+        if command is None:
+            raise Http404
+        return redirect(page_url(command))

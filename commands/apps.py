@@ -1,5 +1,13 @@
+from typing import ClassVar
+
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class CommandsConfig(AppConfig):
     name = "commands"
+    verbose_name = _("Commands")
+    built_in_role_permissions: ClassVar = {
+        "viewer": ["read_own_command"],
+        "operator": ["submit_command", "cancel_own_command"],
+    }

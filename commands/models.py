@@ -79,6 +79,12 @@ class Command(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        # Django's own permissions are for the commands of anybody, in the admin pages.
+        permissions: ClassVar = [
+            ("read_own_command", "Can read own commands"),
+            ("submit_command", "Can submit commands"),
+            ("cancel_own_command", "Can cancel own commands"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["user", "idempotency_key"],

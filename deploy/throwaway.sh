@@ -7,6 +7,7 @@ export SECRET_KEY=protects-nothing-0123456789-abcdefghijklmnopqrstuvwxyz
 export ALLOWED_HOSTS=nowhere.invalid
 export DATABASE_URL=postgres://nowhere.invalid/none
 export REDIS_URL=redis://nowhere.invalid
+export EMAIL_URL=smtp://nowhere.invalid
 export CALLBACK_BASE_URL=http://nowhere.invalid
 export SEGMENTATION_URLS=http://nowhere.invalid
 export RUNNER_URLS=http://nowhere.invalid

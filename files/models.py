@@ -29,6 +29,8 @@ class StoredFile(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        # Django's own permissions are for the files of anybody, in the admin pages.
+        permissions: ClassVar = [("read_own_storedfile", "Can read own files")]
         indexes: ClassVar = [models.Index(fields=["owner", "-id"], name="file_of_owner")]
 
     def __str__(self) -> str:

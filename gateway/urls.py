@@ -8,9 +8,6 @@ from gateway import health
 from gateway.api.schema_view import SchemaView
 from gateway.api.views import error_catalogue
 
-admin.site.site_header = admin.site.site_title = "ALT_LAS gateway"
-admin.site.site_url = "/api-docs"
-
 handler400 = "gateway.api.problems.bad_request"
 handler403 = "gateway.api.problems.permission_denied"
 handler404 = "gateway.api.problems.page_not_found"
@@ -20,6 +17,7 @@ urlpatterns = [
     path("health", health.summary, name="health"),
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
+    path("admin/i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
     path("api-docs", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
     path(

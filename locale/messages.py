@@ -40,6 +40,7 @@ METHODS: list[tuple[str, Any]] = [
     ("**/tests/**", "ignore"),
     ("**.py", "python"),
     ("**/templates/**.html", extract_template),
+    ("**/templates/**.txt", extract_template),
 ]
 
 

@@ -10,18 +10,24 @@ from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.dispatch import receiver
 
-from accounts.signals import session_ended
+from accounts.signals import access_changed, session_ended
 from commands.api.serializers import EventOutput
 from commands.events import command_event_recorded
 from commands.models import CommandEvent
+
+ALL_SOCKETS = "sockets"
 
 
 def command_group(command_id: UUID) -> str:
     return f"command.{command_id.hex}"
 
 
-def session_group(session_id: UUID) -> str:
-    return f"session.{session_id.hex}"
+def session_group(credential_id: UUID) -> str:
+    return f"session.{credential_id.hex}"
+
+
+def user_group(user_id: UUID) -> str:
+    return f"user.{user_id.hex}"
 
 
 @receiver(command_event_recorded)
@@ -31,8 +37,16 @@ def send_command_event(event: CommandEvent, **_kwargs: Any) -> None:
 
 
 @receiver(session_ended)
-def send_session_ended(session_id: UUID, **_kwargs: Any) -> None:
-    _send(session_group(session_id), {"type": "session.ended"})
+def send_session_ended(credential_id: UUID, **_kwargs: Any) -> None:
+    _send(session_group(credential_id), {"type": "session.ended"})
+
+
+@receiver(access_changed)
+def send_access_changed(user_id: UUID | None, **_kwargs: Any) -> None:
+    if user_id is None:
+        _send(ALL_SOCKETS, {"type": "access.changed", "of_many": True})
+    else:
+        _send(user_group(user_id), {"type": "access.changed", "of_many": False})
 
 
 def _send(group: str, message: dict[str, Any]) -> None:

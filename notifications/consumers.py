@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -13,9 +14,10 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import DatabaseError
 from django.utils import timezone
 
-from accounts.selectors import SignIn, sign_in_by_session, sign_in_by_token
-from gateway.api.errors import ApiError, ErrorCode
-from notifications.broadcast import command_group, session_group
+from accounts.sign_in import SignIn, sign_in_by_credential, sign_in_by_token
+from gateway.api.errors import CATALOGUE, ApiError, ErrorCode
+from gateway.origin import origin_of_scope
+from notifications.broadcast import ALL_SOCKETS, command_group, session_group, user_group
 from notifications.closing import CloseCode, SocketClosedError
 from notifications.delivery import Delivery, read_last_seqs
 from notifications.frames import (
@@ -36,10 +38,13 @@ logger = logging.getLogger(__name__)
 SIGN_IN_SECONDS = 5.0
 HEARTBEAT_SECONDS = 30
 CHECK_SECONDS = 10.0  # between two looks at what the channel layer may have failed to tell
+SPREAD_SECONDS = 1.0  # over which all sockets look again, when what many may do has changed
 SEND_SECONDS = 20.0  # for one frame to a client that reads slowly
 CLOSE_SECONDS = 10.0  # for the last frames to it
 REDIS_SECONDS = 5.0  # for leaving all groups
 MAX_ROOMS = 200
+# A room tells what this route tells: whom a rule keeps from the one gets the other no more.
+READ_PERMISSION, READ_ROUTE = "commands.read_own_command", "GET command-events"
 
 
 class GatewayConsumer(AsyncWebsocketConsumer):
@@ -57,9 +62,14 @@ class GatewayConsumer(AsyncWebsocketConsumer):
         self.channel_name = ""
         self._accepted = False
         self._groups: set[str] = set()
+        self._look_again = asyncio.Event()
         self._time: asyncio.Timeout
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with origin_of_scope(scope):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         reading = asyncio.create_task(super().__call__(scope, receive, send))
         writing = asyncio.create_task(self.delivery.run())
         tasks = [reading, writing, asyncio.create_task(self._check())]
@@ -110,16 +120,20 @@ class GatewayConsumer(AsyncWebsocketConsumer):
         await self._sign_in(sign_in_by_token, read_token(frame), frame.id)
 
     async def _on_subscribe(self, frame: Frame) -> None:
-        assert self.sign_in is not None  # noqa: S101 - receive() lets nobody else through
         rooms, after = read_rooms(frame), read_after(frame)
         commands = {room: command_of_room(room) for room in rooms}
-        known = await read_last_seqs(self.sign_in.user, [command_id for command_id in commands.values() if command_id])
+        sign_in = await self._signed_in_still()
+        allowed = _may_read(sign_in)
+        wanted = [command_id for command_id in commands.values() if command_id] if allowed else []
+        known = await read_last_seqs(sign_in.user, wanted)
         joined: dict[str, CommandRoom] = {}
         denied: list[dict[str, str]] = []
         members = set(self.delivery.rooms)
         for room, command_id in commands.items():
             if command_id is None:
                 denied.append({"room": room, "code": "unknown_room"})
+            elif not allowed:
+                denied.append({"room": room, "code": str(ErrorCode.PERMISSION_DENIED)})
             elif command_id not in known:
                 denied.append({"room": room, "code": "not_found"})
             elif len(members | {command_id}) > MAX_ROOMS:
@@ -150,6 +164,13 @@ class GatewayConsumer(AsyncWebsocketConsumer):
     async def session_ended(self, _message: dict[str, Any]) -> None:
         raise SocketClosedError(CloseCode.NOT_SIGNED_IN)
 
+    async def access_changed(self, message: dict[str, Any]) -> None:
+        if message["of_many"]:
+            delay = random.uniform(0, SPREAD_SECONDS)  # noqa: S311 - so that not all ask at once, no secret
+            asyncio.get_running_loop().call_later(delay, self._look_again.set)
+        else:
+            self._look_again.set()
+
     # --- sign-in ----------------------------------------------------------------------------------------------------
 
     def _credentials(self) -> tuple[Callable[[str], SignIn], str] | None:
@@ -166,42 +187,75 @@ class GatewayConsumer(AsyncWebsocketConsumer):
         try:
             sign_in = await database_sync_to_async(read)(raw)
         except ApiError as error:
-            self.delivery.answer(error_text(FrameError(str(error.error_code), str(error.detail), frame_id)))
+            self._tell(error.error_code, str(error.detail), frame_id)
             if self.sign_in is None:
                 raise SocketClosedError(CloseCode.NOT_SIGNED_IN) from error
             return
         if self.sign_in is not None and self.sign_in.user != sign_in.user:
-            detail = "The token is another person's: open another socket."
-            self.delivery.answer(error_text(FrameError(ErrorCode.PERMISSION_DENIED, detail, frame_id)))
+            self._tell(ErrorCode.PERMISSION_DENIED, "The token is another person's: open another socket.", frame_id)
             raise SocketClosedError(CloseCode.FORBIDDEN)
-        if self.sign_in is not None and self.sign_in.session_id != sign_in.session_id:
-            await self._leave(session_group(self.sign_in.session_id))
-        await self._enter(session_group(sign_in.session_id))
-        self.sign_in = sign_in
+        if self.sign_in is not None and self.sign_in.credential_id != sign_in.credential_id:
+            await self._leave(session_group(self.sign_in.credential_id))
+        for group in (session_group(sign_in.credential_id), user_group(sign_in.user.pk), ALL_SOCKETS):
+            await self._enter(group)
+        self._admit(sign_in, frame_id)
+        await self._signed_in_still(frame_id)  # what ended before the groups were entered was not heard of
         seconds = (sign_in.expires_at - timezone.now()).total_seconds()
         self._time.reschedule(asyncio.get_running_loop().time() + seconds)
         payload = {
             "user": {"id": str(sign_in.user.id), "username": sign_in.user.username},
-            "session_id": str(sign_in.session_id),
+            "session_id": str(sign_in.credential_id),
             "heartbeat_seconds": HEARTBEAT_SECONDS,
             "resume": True,
         }
         self.delivery.answer(frame_text("ready", payload, frame_id))
 
-    async def _check(self) -> None:
-        """Look now and then at what the channel layer may have failed to tell: it may lose any message."""
+    async def _signed_in_still(self, frame_id: str | int | None = None) -> SignIn:
+        """Return what the person may do now. Who may not be here any more is told why and shown out."""
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            before = self.sign_in
+            assert before is not None  # noqa: S101 - receive() lets nobody else through
+            ended = None
+            try:
+                now = await database_sync_to_async(sign_in_by_credential)(before.credential_id, before.expires_at)
+            except ApiError as error:
+                ended = error
+            if self.sign_in is not before:
+                continue  # somebody else has looked meanwhile, or a fresh token came
+            if ended is not None:
+                self._tell(ended.error_code, str(ended.detail), frame_id)
+                raise SocketClosedError(CloseCode.NOT_SIGNED_IN)
+            self._admit(now, frame_id)
+            return now
+
+    def _admit(self, sign_in: SignIn, frame_id: str | int | None) -> None:
+        """Go on with this sign-in; show out who must do something else first, or may not read any more."""
+        before, self.sign_in = self.sign_in, sign_in
+        reasons = list(sign_in.obligations)
+        if before is not None and _may_read(before) and not _may_read(sign_in):
+            reasons.append(ErrorCode.PERMISSION_DENIED)
+        if reasons:
+            self._tell(reasons[0], str(CATALOGUE[reasons[0]].title), frame_id)
+            raise SocketClosedError(CloseCode.FORBIDDEN)
+
+    async def _check(self) -> None:
+        """Look again when something has changed, and now and then: the channel layer may lose any message."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._look_again.wait()
+            self._look_again.clear()
             if self.sign_in is not None:
                 try:
-                    await database_sync_to_async(sign_in_by_session)(self.sign_in.session_id, self.sign_in.expires_at)
-                    await self.delivery.resync(self.sign_in.user)
-                except ApiError as error:
-                    raise SocketClosedError(CloseCode.NOT_SIGNED_IN) from error
+                    sign_in = await self._signed_in_still()
+                    await self.delivery.resync(sign_in.user)
                 except DatabaseError as error:  # a short outage is no reason to send everybody away
                     logger.warning("a socket could not be checked: %r", error)
 
     # --- the line ---------------------------------------------------------------------------------------------------
+
+    def _tell(self, code: ErrorCode, detail: str, frame_id: str | int | None) -> None:
+        self.delivery.answer(error_text(FrameError(str(code), detail, frame_id)))
 
     async def _send_in_time(self, text: str) -> None:
         try:
@@ -271,6 +325,10 @@ class GatewayConsumer(AsyncWebsocketConsumer):
             with suppress(TimeoutError):
                 async with asyncio.timeout(0):
                     await layer.receive(self.channel_name)
+
+
+def _may_read(sign_in: SignIn) -> bool:
+    return sign_in.allows(READ_PERMISSION) and READ_ROUTE not in sign_in.denied_routes
 
 
 def _room_from(command_id: UUID, after: int, last_seq: int, ended: bool) -> CommandRoom:  # noqa: FBT001 - as it is stored

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils import timezone
 from django_redis import get_redis_connection
 
-from accounts.selectors import SignIn, sign_in_by_session
+from accounts.sign_in import SignIn, sign_in_by_credential
 from gateway.api.errors import ApiError, ErrorCode
 
 LIFETIME = timedelta(seconds=30)
@@ -26,7 +26,7 @@ def ticket_issue(sign_in: SignIn) -> Ticket:
     Raises redis.RedisError if there is nowhere to keep it.
     """
     ticket = secrets.token_urlsafe(32)
-    value = f"{sign_in.session_id} {int(sign_in.expires_at.timestamp())}"
+    value = f"{sign_in.credential_id} {int(sign_in.expires_at.timestamp())}"
     get_redis_connection("default").set(_key(ticket), value, ex=LIFETIME)
     return Ticket(ticket, timezone.now() + LIFETIME)
 
@@ -44,7 +44,7 @@ def ticket_redeem(ticket: str) -> SignIn:
     expires_at = datetime.fromtimestamp(int(timestamp), tz=UTC)
     if expires_at <= timezone.now():
         raise ApiError(ErrorCode.TOKEN_EXPIRED)
-    return sign_in_by_session(UUID(session_id), expires_at)
+    return sign_in_by_credential(UUID(session_id), expires_at)
 
 
 def _key(ticket: str) -> str:

@@ -1,14 +1,38 @@
 """What an administrator finds in the admin, and what can be done to it there."""
 
+import re
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 from django.core.files.storage import default_storage
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from accounts.models import ApiKey, AuditEntry, FailedSignIns, Role, RouteRule
+from accounts.models.mail import MailKind
+from accounts.services import failed_sign_ins
+from accounts.services.mail import mail_send
+from accounts.services.sessions import session_start
+from accounts.tests.people import client_with_key
+from commands.models import Command
+from conftest import PASSWORD
+from gateway.admin import paginator
+from gateway.admin.filters import first_id_at
+from gateway.ids import new_id
 from tests.rows import ended_command
 
 pytestmark = pytest.mark.django_db
 
 USERS, COMMANDS, FILES = "/admin/accounts/user/", "/admin/commands/command/", "/admin/files/storedfile/"
+ROLES, RULES = "/admin/accounts/role/", "/admin/accounts/routerule/"
+SESSIONS, KEYS = "/admin/accounts/devicesession/", "/admin/accounts/apikey/"
+FAILURES, MAILS, AUDIT = "/admin/accounts/failedsignins/", "/admin/accounts/mail/", "/admin/accounts/auditentry/"
 READ_ONLY = [COMMANDS, FILES]
+OF_SOMEBODY = [USERS, SESSIONS, KEYS, MAILS, AUDIT, *READ_ONLY]
+ALL = [*OF_SOMEBODY, ROLES, RULES, FAILURES]
 
 
 @pytest.fixture
@@ -17,17 +41,37 @@ def command(alice):
 
 
 @pytest.fixture
-def ids(command):
+def ids(command, alice):
     """The id of a row for each list."""
-    return {USERS: command.user_id, COMMANDS: command.id, FILES: command.files[0].id}
+    client_with_key(alice)
+    session, _tokens = session_start(login="alice", password=PASSWORD, device_name="<script>alert(1)</script>")
+    failed_sign_ins.failed(failed_sign_ins.check("alice"))
+    rule = RouteRule.objects.create(method="GET", route="users", permission="accounts.view_user", reason="because")
+    return {
+        USERS: command.user_id,
+        COMMANDS: command.id,
+        FILES: command.files[0].id,
+        ROLES: Role.objects.get(name=Role.ADMIN).id,
+        RULES: rule.id,
+        SESSIONS: session.id,
+        KEYS: ApiKey.objects.get().id,
+        MAILS: mail_send(MailKind.VERIFY_EMAIL, user=alice).id,
+        FAILURES: FailedSignIns.objects.first().id,
+        AUDIT: AuditEntry.objects.get(target_id=str(session.id)).id,
+    }
 
 
-@pytest.mark.parametrize("path", [USERS, *READ_ONLY])
+@pytest.mark.parametrize("path", ALL)
 def test_lists_and_pages_open(admin_client, ids, path):
     for page in (path, f"{path}{ids[path]}/change/", f"{path}{ids[path]}/history/"):
         answer = admin_client.get(page)
         assert answer.status_code == 200
         assert "<script>alert" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", [USERS, ROLES, RULES])
+def test_forms_for_new_rows_open(admin_client, path):
+    assert admin_client.get(f"{path}add/").status_code == 200
 
 
 def test_the_page_of_a_command_tells_its_story(admin_client, command):
@@ -39,12 +83,34 @@ def test_the_page_of_a_command_tells_its_story(admin_client, command):
     assert "Merhaba" in page
 
 
+def test_the_page_of_a_command_leads_to_its_user_files_and_retries(admin_client, command):
+    retry = ended_command(command.user)
+    Command.objects.filter(pk=retry.pk).update(retry_of=command)
+    page = admin_client.get(f"{COMMANDS}{command.id}/change/").content.decode()
+    for path in (
+        f"{USERS}{command.user_id}",
+        f"{COMMANDS}{retry.id}",
+        *(f"{FILES}{file.id}" for file in command.files),
+    ):
+        assert f'href="{path}/change/"' in page
+
+
 def test_the_page_of_a_file_shows_its_content_or_that_it_is_lost(admin_client, command):
     file = command.files[0]
     path = f"{FILES}{file.id}/change/"
     assert "Merhaba dünya" in admin_client.get(path).content.decode()
     default_storage.delete(file.content.name)
     assert "The storage does not have this file." in admin_client.get(path).content.decode()
+
+
+def test_a_file_leads_to_its_owner_and_its_command(admin_client, command):
+    for file in command.files:
+        page = admin_client.get(f"{FILES}{file.id}/change/").content.decode()
+        assert f'href="{USERS}{command.user_id}/change/"' in page
+        assert f'href="{COMMANDS}of-file/{file.id}/"' in page
+        answer = admin_client.get(f"{COMMANDS}of-file/{file.id}/")
+        assert answer["Location"] == f"{COMMANDS}{command.id}/change/"
+    assert admin_client.get(f"{COMMANDS}of-file/{new_id()}/").status_code == 404
 
 
 @pytest.mark.parametrize("path", READ_ONLY)
@@ -61,14 +127,19 @@ def test_what_the_gateway_wrote_can_only_be_read(admin_client, ids, path):
     assert admin_client.get(f"{page}/change/").status_code == 200
 
 
-@pytest.mark.parametrize("path", [USERS, *READ_ONLY])
+@pytest.mark.security
+@pytest.mark.parametrize("path", ALL)
 @pytest.mark.parametrize("person", ["alice", "stranger"])
 def test_nobody_else_gets_in(client, ids, alice, path, person):
     if person == "alice":
         client.force_login(alice)
-    for page in (path, f"{path}{ids[path]}/change/"):
-        answer = client.get(page)
-        assert (answer.status_code, answer["Location"]) == (302, f"/admin/login/?next={page}")
+    pages = (path, f"{path}{ids[path]}/change/", f"{path}{ids[path]}/delete/", f"{path}{ids[path]}/history/")
+    for page in (*pages, f"{path}add/", f"{COMMANDS}of-file/{ids[FILES]}/"):
+        for send in (client.get, client.post):
+            answer = send(page)
+            assert (answer.status_code, answer["Location"]) == (302, f"/admin/login/?next={page}")
+            if person == "alice":
+                client.force_login(alice)
 
 
 def found(client, path, query):
@@ -77,7 +148,7 @@ def found(client, path, query):
     return [row.pk for row in answer.context["cl"].result_list]
 
 
-@pytest.mark.parametrize("path", [USERS, *READ_ONLY])
+@pytest.mark.parametrize("path", OF_SOMEBODY)
 def test_one_finds_a_row_by_whose_it_is(admin_client, ids, bob, path):
     ended_command(bob)
     assert ids[path] in found(admin_client, path, "alice")
@@ -85,20 +156,145 @@ def test_one_finds_a_row_by_whose_it_is(admin_client, ids, bob, path):
     assert found(admin_client, path, "nobody") == []
 
 
-@pytest.mark.parametrize("path", READ_ONLY)
+@pytest.mark.parametrize("path", [COMMANDS, FILES, SESSIONS, KEYS, MAILS])
+def test_one_lists_what_is_of_a_user(admin_client, ids, alice, bob, path):
+    for value in (alice.id, "alice", "ALICE@example.com"):
+        rows = admin_client.get(path, {"user": value}).context["cl"].result_list
+        assert ids[path] in [row.pk for row in rows]
+    for value in (bob.id, "bob", new_id(), "x" * 5000):
+        assert list(admin_client.get(path, {"user": value}).context["cl"].result_list) == []
+
+
+@pytest.mark.parametrize("path", [USERS, *READ_ONLY, SESSIONS, KEYS, MAILS, AUDIT])
 def test_one_finds_a_row_by_its_id(admin_client, ids, path):
     assert found(admin_client, path, str(ids[path])) == [ids[path]]
 
 
-@pytest.mark.parametrize("path", [USERS, *READ_ONLY])
+@pytest.mark.parametrize("path", ALL)
 @pytest.mark.parametrize("query", ["x", "\0", "%", "'", '"', "\\", "🔑", "x" * 5000, "0" * 40, "--", "a b c"])
 def test_no_search_breaks_the_list(admin_client, ids, path, query):
     assert admin_client.get(path, {"q": query}).status_code == 200
 
 
-@pytest.mark.parametrize("path", [USERS, *READ_ONLY])
+@pytest.mark.parametrize("path", ALL)
 @pytest.mark.parametrize(
-    "parameter", ["p=x", "o=x", "nothing=1", "created_at__gte=x", "status__exact=x", "id__exact=x"]
+    "parameter",
+    [
+        "p=x",
+        "p=99999999999999999999",
+        "p=-1",
+        "o=x",
+        "o=99",
+        "nothing=1",
+        "created_at__gte=x",
+        "created_at_from=x&created_at_to=%00",
+        "created_at_from=0001-01-01&created_at_to=9999-12-31",
+        "status__exact=x",
+        "status__exact=%00",
+        "id__exact=x",
+        "pk__in=x",
+        "user=%00",
+        "actor=%00",
+        "%00=1",
+        "state=x",
+        "all=",
+        "_facets=1",
+        "e=1",
+    ],
 )
 def test_a_bad_parameter_leads_back_to_the_list(admin_client, path, parameter):
     assert admin_client.get(f"{path}?{parameter}", follow=True).status_code == 200
+
+
+@pytest.mark.parametrize("path", ALL)
+@pytest.mark.parametrize("wrong", ["x", "0", "99999999999999999999", "%00", "00000000-0000-7000-8000-000000000000"])
+def test_a_page_that_is_not_there_leads_back(admin_client, path, wrong):
+    for page in ("change", "history", "delete"):
+        answer = admin_client.get(f"{path}{wrong}/{page}/")
+        assert answer.status_code in (302, 403, 404)
+
+
+# --- large tables ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [COMMANDS, FILES, AUDIT, SESSIONS, MAILS])
+def test_no_list_of_a_large_table_counts_it(admin_client, ids, path):
+    admin_client.get("/admin/")  # from now on it is known who asks
+    with CaptureQueriesContext(connection) as captured:
+        admin_client.get(path)
+    counts = [query["sql"] for query in captured if "COUNT(" in query["sql"]]
+    assert counts
+    assert all(f"LIMIT {paginator.MOST + 1}" in count for count in counts)
+    [rows] = [query["sql"] for query in captured if "ORDER BY" in query["sql"] and path.split("/")[3] in query["sql"]]
+    assert rows.count("ORDER BY") == 1
+    assert re.search(r'ORDER BY "\w+"."id" DESC', rows)
+
+
+def test_the_pages_end_where_counting_ended_and_say_so(admin_client, alice, monkeypatch):
+    monkeypatch.setattr(paginator, "MOST", 60)
+    for _ in range(61):
+        ended_command(alice)
+    page = admin_client.get(COMMANDS, {"p": 2})
+    assert len(page.context["cl"].result_list) == 10
+    assert "The newest 60." in page.content.decode()
+    assert admin_client.get(COMMANDS, {"p": 3})["Location"] == f"{COMMANDS}?e=1"
+
+
+def test_days_are_found_by_the_time_in_the_ids(admin_client, command):
+    now = timezone.now()
+    old = Command.objects.get(pk=command.pk)
+    old.pk = first_id_at(now - timedelta(days=2))
+    old.alt_file = old.last_file = old.atlas_file = None
+    old.save(force_insert=True)
+    day = f"{now - timedelta(days=2):%Y-%m-%d}"
+
+    def listed(**query):
+        return [row.pk for row in admin_client.get(COMMANDS, query).context["cl"].result_list]
+
+    assert listed(created_at_from=day, created_at_to=day) == listed(created_at_to=day) == [old.pk]
+    assert listed(created_at_from=day) == [command.pk, old.pk]
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("status__exact=completed", 1),
+        ("status__exact=failed", 0),
+        ("mode__exact=normal", 1),
+        ("priority__exact=high", 0),
+        ("finished=yes", 1),
+        ("finished=no", 0),
+    ],
+)
+def test_commands_are_filtered(admin_client, command, query, count):
+    assert len(admin_client.get(f"{COMMANDS}?{query}").context["cl"].result_list) == count
+
+
+# --- without the internet -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collected(tmp_path, settings):
+    """The static files as production has them: each under a name made of its content."""
+    storage = {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage", "OPTIONS": {"location": tmp_path}}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": storage}
+    settings.STATIC_ROOT = tmp_path
+    settings.WHITENOISE_KEEP_ONLY_HASHED_FILES = False
+    call_command("collectstatic", interactive=False, verbosity=0)
+    return tmp_path
+
+
+def test_all_that_the_pages_load_is_here_in_production_too(collected, admin_client, client, ids):
+    rows = [f"{path}{ids[path]}/change/" for path in ALL]
+    more = ["/admin/", "/admin/password_change/", "/admin/second-factor/", f"{USERS}{ids[USERS]}/password/"]
+    pages = [*ALL, *rows, *more, *(f"{path}add/" for path in (USERS, ROLES, RULES)), f"{USERS}{ids[USERS]}/unlock/"]
+    texts = [admin_client.get(page).content.decode() for page in pages] + [client.get("/admin/login/").content.decode()]
+    loaded = {url for text in texts for url in re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="([^"]+)"', text)}
+    assert len(loaded) > 10
+    for url in loaded - {"/admin/jsi18n/"}:
+        if not url.startswith("data:"):
+            assert url.startswith("/static/"), url
+            assert (collected / url.removeprefix("/static/")).exists(), url
+    for sheet in Path(collected).rglob("*.css"):
+        if sheet.parts[-2] != "drf_spectacular_sidecar":
+            assert not re.search(r"url\([\"']?(https?:)?//", sheet.read_text()), sheet

@@ -165,3 +165,13 @@ def test_the_proxy_itself_says_how_the_request_came():
         assert re.findall(rf"proxy_set_header {header} (.*);", NGINX) == [value]
     for location in re.findall(r"location [^{]*\{([^}]*)\}", NGINX):
         assert "proxy_set_header" not in location  # it would switch off those of the server
+
+
+def test_the_gateway_believes_the_one_proxy_that_there_is():
+    """Only gateway.origin judges who a client is: the servers in front of it must not have decided already."""
+    for name in ("web", "ws"):
+        assert SERVICES[name]["environment"]["NUM_PROXIES"] == "1"
+        assert "FORWARDED_ALLOW_IPS" not in SERVICES[name]["environment"]
+    assert command_of("ws")[0] == "uvicorn"
+    assert "--no-proxy-headers" in command_of("ws")
+    assert command_of("web")[0] == "granian"  # which leaves addresses as they are

@@ -10,13 +10,15 @@ from django.utils import timezone
 from rest_framework_simplejwt.tokens import AccessToken
 
 from accounts.models import DeviceSession
-from accounts.services import session_start
+from accounts.services.sessions import session_start
+from accounts.sign_in import sign_in_by_token
+from accounts.tokens import read_refresh_token
 from conftest import PASSWORD
-from gateway.api.errors import ErrorCode
+from gateway.api.errors import ApiError, ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import problem_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.security, pytest.mark.django_db]
 
 ME, LOGOUT, REFRESH = "/api/v2/me", "/api/v2/auth/logout", "/api/v2/auth/refresh"
 
@@ -105,6 +107,9 @@ def test_a_token_without_a_signature_or_of_another_signer_is_refused(api, signed
         {"sid": "x"},
         {"sid": 7},
         {"sid": []},
+        {"sub": None},
+        {"sub": "x"},
+        {"exp": 10**18},
         {"exp": None},
         {"exp": "x"},
         {"jti": None},
@@ -116,6 +121,39 @@ def test_a_token_of_ours_that_lacks_what_it_needs_is_refused(api, signed_in, cha
     claims = {**claims_of(signed_in[1].access), **change}
     token = signed({name: value for name, value in claims.items() if value is not None})
     problem_of(get_me(api, f"Bearer {token}"), ErrorCode.TOKEN_INVALID)
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_token_that_names_another_user_than_its_session_is_refused(api, signed_in, bob, remembered):
+    """Only we could have signed it; but then something is wrong, and nobody is let in as anybody."""
+    token = signed({**claims_of(signed_in[1].access), "sub": str(bob.id)})
+    if remembered:
+        assert get_me(api, f"Bearer {signed_in[1].access}").status_code == 200
+    problem_of(get_me(api, f"Bearer {token}"), ErrorCode.TOKEN_INVALID)
+
+
+def test_nor_does_it_refresh_anything(api, signed_in, bob):
+    token = signed({**claims_of(signed_in[1].refresh), "sub": str(bob.id)})
+    problem_of(api(None).post(REFRESH, {"refresh": token}), ErrorCode.SESSION_ENDED)
+    assert api(None).post(REFRESH, {"refresh": signed_in[1].refresh}).status_code == 200
+
+
+def test_a_token_that_was_good_is_refused_once_it_has_expired(api, signed_in, monkeypatch):
+    """It is remembered that its signature was good, and not that it was in time."""
+    header = f"Bearer {signed_in[1].access}"
+    assert get_me(api, header).status_code == 200
+    now = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: now() + settings.SIMPLE_JWT["ACCESS_TOKEN_LIFETIME"])
+    problem_of(get_me(api, header), ErrorCode.TOKEN_EXPIRED)
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", "a.b.\ud800", "x" * 1_000_000, "ı.ı.ı", " ", ""])
+def test_text_that_is_no_token_is_refused_at_every_door(text, db):
+    """HTTP cannot carry all of it, a frame of a socket can."""
+    for read in (sign_in_by_token, read_refresh_token):
+        with pytest.raises(ApiError) as caught:
+            read(text)
+        assert caught.value.error_code == ErrorCode.TOKEN_INVALID
 
 
 def test_a_token_that_has_expired_says_so(api, signed_in):
@@ -140,6 +178,7 @@ def test_a_session_past_its_end_is_refused(api, signed_in):
     problem_of(get_me(api, f"Bearer {signed_in[1].access}"), ErrorCode.SESSION_ENDED)
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("leave", ["deactivate", "delete"])
 def test_a_user_who_has_gone_is_out_at_once(api, alice, leave):
     client = api(alice)
@@ -152,6 +191,7 @@ def test_a_user_who_has_gone_is_out_at_once(api, alice, leave):
     problem_of(client.get(ME), ErrorCode.SESSION_ENDED)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_logout_ends_both_tokens_at_once_and_can_be_done_once(api, alice):
     client = api(None)
     body = client.post("/api/v2/auth/login", {"login": "alice", "password": PASSWORD}).json()

@@ -10,7 +10,7 @@ from django.db.models import F
 from rest_framework_simplejwt.tokens import RefreshToken
 
 from accounts.models import DeviceSession
-from accounts.services import session_refresh, session_start
+from accounts.services.sessions import session_refresh, session_start
 from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of

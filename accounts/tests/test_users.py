@@ -7,7 +7,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from accounts.models import DeviceSession, User
-from accounts.services import expired_sessions_delete, session_end, session_start, user_ensure
+from accounts.models.sessions import SessionEnd
+from accounts.services.sessions import expired_sessions_delete, session_end, session_start
+from accounts.services.users import user_ensure
 from accounts.signals import session_ended
 from accounts.tasks import delete_expired_sessions
 from conftest import PASSWORD
@@ -49,7 +51,7 @@ def test_only_expired_sessions_are_deleted_in_batches(alice, batch, django_asser
         session_of(alice, expires_in=-timedelta(seconds=1))
     good = session_of(alice, expires_in=timedelta(minutes=1))
     batches = -(-3 // batch)
-    with django_assert_num_queries(2 * batches + 1):
+    with django_assert_num_queries(3 * batches + 1):
         assert expired_sessions_delete(batch=batch) == 3
     assert list(DeviceSession.objects.all()) == [good]
 
@@ -64,13 +66,13 @@ def test_a_session_that_ends_is_announced_after_the_commit_only(alice, django_ca
     session, _tokens = session_start(login="alice", password=PASSWORD)
     heard = []
 
-    def listen(session_id, **_kwargs):
-        heard.append(session_id)
+    def listen(credential_id, **_kwargs):
+        heard.append(credential_id)
 
     session_ended.connect(listen)
     try:
         with django_capture_on_commit_callbacks(execute=True):
-            session_end(session_id=session.id)
+            session_end(session_id=session.id, actor=None, reason=SessionEnd.LOGOUT)
             assert heard == []
     finally:
         session_ended.disconnect(listen)
@@ -79,10 +81,10 @@ def test_a_session_that_ends_is_announced_after_the_commit_only(alice, django_ca
 
 def test_ending_a_session_twice_keeps_the_first_end(alice):
     session, _tokens = session_start(login="alice", password=PASSWORD)
-    session_end(session_id=session.id)
+    session_end(session_id=session.id, actor=None, reason=SessionEnd.LOGOUT)
     session.refresh_from_db()
     first = session.ended_at
-    session_end(session_id=session.id)
+    session_end(session_id=session.id, actor=None, reason=SessionEnd.LOGOUT)
     session.refresh_from_db()
     assert session.ended_at == first
 

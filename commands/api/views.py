@@ -1,10 +1,9 @@
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
 from rest_framework import exceptions
-from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -32,6 +31,7 @@ from commands.selectors import (
     waiting_for,
 )
 from commands.services import as_submitted, command_cancel, command_submit, runner_report
+from gateway.api.permissions import Access
 from gateway.api.views import ApiView
 from integrations.clients.errors import InvalidAnswerError
 
@@ -41,7 +41,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 
 
 class CommandListView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"GET": "commands.read_own_command", "POST": "commands.submit_command"}
     serializer_class = CommandOutput
 
     def get_query_serializer_class(self) -> Any:
@@ -68,7 +68,7 @@ class CommandListView(ApiView):
 
 
 class CommandView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"GET": "commands.read_own_command"}
 
     @extend_schema(responses=CommandOutput)
     def get(self, request: SignedInRequest, command_id: UUID) -> Response:
@@ -77,7 +77,7 @@ class CommandView(ApiView):
 
 
 class CommandEventsView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"GET": "commands.read_own_command"}
     query_serializer_class = EventQuery
 
     @extend_schema(responses=EventListOutput)
@@ -91,7 +91,7 @@ class CommandEventsView(ApiView):
 
 
 class CommandTimelineView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"GET": "commands.read_own_command"}
 
     @extend_schema(responses=TimelineOutput)
     def get(self, request: SignedInRequest, command_id: UUID) -> Response:
@@ -102,7 +102,7 @@ class CommandTimelineView(ApiView):
 
 
 class CommandResultView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"GET": "commands.read_own_command"}
 
     @extend_schema(responses=ResultOutput)
     def get(self, request: SignedInRequest, command_id: UUID) -> Response:
@@ -112,7 +112,7 @@ class CommandResultView(ApiView):
 
 
 class CommandCancelView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"POST": "commands.cancel_own_command"}
 
     @extend_schema(request=None, responses={202: CommandOutput})
     def post(self, request: SignedInRequest, command_id: UUID) -> Response:
@@ -125,7 +125,7 @@ class RunnerCallbackView(ApiView):
     """Where a runner reports on its own. The address itself is the secret: it is signed and names one command."""
 
     authentication_classes = ()
-    permission_classes = (AllowAny,)
+    required_permissions: ClassVar = {"POST": Access.PUBLIC}
 
     @extend_schema(exclude=True)
     def post(self, request: Request, token: str) -> Response:

@@ -1,10 +1,10 @@
+from typing import ClassVar
 from uuid import UUID
 
 from django.http import HttpResponse
 from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 
 from accounts.requests import SignedInRequest
@@ -16,7 +16,7 @@ from gateway.api.views import ApiView
 
 
 class FileView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"GET": "files.read_own_storedfile"}
 
     @extend_schema(responses=FileOutput)
     def get(self, request: SignedInRequest, file_id: UUID) -> Response:
@@ -25,7 +25,7 @@ class FileView(ApiView):
 
 
 class FileContentView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"GET": "files.read_own_storedfile"}
     content_negotiation_class = AnyAccept
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiResponse(OpenApiTypes.BINARY)})

@@ -80,8 +80,13 @@ def exception_handler(exc: Exception, _context: Mapping[str, Any]) -> Response |
     if not isinstance(exc, exceptions.APIException):
         return None
     set_rollback()
+    headers = {}
     if isinstance(exc, ApiError):
         body = problem(exc.error_code, str(exc.detail))
+        if exc.permission:
+            body["permission"] = exc.permission
+        if exc.retry_after is not None:
+            headers["Retry-After"] = str(exc.retry_after)
     elif isinstance(exc, exceptions.ValidationError):
         errors = list(field_errors(exc.get_full_details()))
         body = problem(ErrorCode.VALIDATION_ERROR, errors=errors)
@@ -92,7 +97,8 @@ def exception_handler(exc: Exception, _context: Mapping[str, Any]) -> Response |
             exc, exceptions.ParseError | exceptions.MethodNotAllowed | exceptions.UnsupportedMediaType
         )
         body = problem(code, str(exc.detail) if keeps_detail else None)
-    return Response(body, status=body["status"], headers=_HEADERS_OF.get(body["status"]), content_type=CONTENT_TYPE)
+    headers = _HEADERS_OF.get(body["status"], {}) | headers
+    return Response(body, status=body["status"], headers=headers, content_type=CONTENT_TYPE)
 
 
 def _outside_drf(code: ErrorCode) -> HttpResponse:

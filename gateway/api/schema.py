@@ -4,6 +4,7 @@ from typing import Any
 
 from drf_spectacular import openapi
 
+from gateway.api.permissions import Access, required_permission
 from gateway.api.views import ApiView
 
 PROBLEM = {
@@ -39,11 +40,31 @@ PROBLEM = {
 
 
 class AutoSchema(openapi.AutoSchema):
+    """Adds what a view states besides its serializers: its parameters, and whom it serves."""
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> Any:
+        operation = super().get_operation(*args, **kwargs)
+        if operation and isinstance(self.view, ApiView):
+            required = required_permission(self.view, self.method)
+            parts = (operation.get("description"), _needed(self.view, required))
+            operation["description"] = "\n\n".join(part for part in parts if part)
+            if required == Access.PUBLIC:
+                operation.pop("security", None)
+        return operation
+
     def get_override_parameters(self) -> list[Any]:
         if not isinstance(self.view, ApiView):
             return []
         query = self.view.get_query_serializer_class()
         return [query] if query().fields else []
+
+
+def _needed(view: ApiView, required: str | Access | None) -> str:
+    if required == Access.PUBLIC:
+        return "Open to everybody."
+    words = "For everybody who is signed in." if isinstance(required, Access) else f"Needs the permission `{required}`."
+    no_keys = required == Access.DEVICE_SESSION or view.device_session_only
+    return f"{words} Not for API keys." if no_keys else words
 
 
 def add_problem_responses(result: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:

@@ -42,6 +42,13 @@ class QuerySerializer(StrictSerializer):
         return None
 
 
+class PageQuery(QuerySerializer):
+    """The query of a list: gateway.api.pagination checks the values."""
+
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=100, help_text="Default 25.")
+    cursor = serializers.CharField(required=False)
+
+
 class StrictCharField(serializers.CharField):
     """Text as it was sent: numbers are not turned into text, and blanks at the ends stay."""
 
@@ -67,6 +74,15 @@ class StrictIntegerField(serializers.IntegerField):
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("invalid")
         return super().to_internal_value(data)
+
+
+class StrictBooleanField(serializers.BooleanField):
+    """true or false: neither "yes" nor 1."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
 
 
 class JSONObjectField(serializers.DictField):

@@ -1,4 +1,5 @@
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -7,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from gateway.api.errors import CATALOGUE
+from gateway.api.permissions import Access, RoutePermission
 from gateway.api.problems import safe_methods_only
 from gateway.api.serializers import QuerySerializer
 
@@ -16,8 +18,17 @@ class NoQuery(QuerySerializer):
 
 
 class ApiView(generics.GenericAPIView[Any]):
-    """Base of all views: an unknown or malformed query parameter is an error before anything happens."""
+    """Base of all views: permissions are stated per method, and an unknown query parameter is an error.
 
+    A view names in `required_permissions`, for each of its methods, a permission (`app_label.codename`) or an Access.
+    `device_session_only` keeps API keys out, whatever the permission. `open_to_obliged` is for what must be reachable
+    for somebody who has to change a password, say, before all else.
+    """
+
+    permission_classes = (RoutePermission,)
+    required_permissions: ClassVar[Mapping[str, str | Access]] = {}
+    device_session_only = False
+    open_to_obliged = False
     query_serializer_class: type[serializers.Serializer[Any]] = NoQuery
     query: dict[str, Any]
 

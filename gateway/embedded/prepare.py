@@ -13,7 +13,7 @@ ADMIN, DEMO = "admin", "demo"
 
 def prepare() -> dict[str, str]:
     """Return, per user, the password if it is new, else where it comes from."""
-    from accounts.services import user_ensure  # noqa: PLC0415 - models can be imported after django.setup() only
+    from accounts.services.users import user_ensure  # noqa: PLC0415 - models can be imported after django.setup() only
 
     call_command("migrate", interactive=False, verbosity=0)
     file = Path(os.environ["DATA_DIR"]) / "passwords"

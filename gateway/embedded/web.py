@@ -13,6 +13,7 @@ def serve(fd: int) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # X-Forwarded-For is for gateway.origin to judge
         ws_max_size=64 * 1024,
         timeout_graceful_shutdown=3,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import django_stubs_ext
 import environ
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 from kombu import Queue
 from pythonjsonlogger.core import RESERVED_ATTRS
@@ -19,12 +20,17 @@ VERSION = "0.1.0"
 # --- Django ---------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # the theme of the admin; its site is ours (accounts.admin_site)
+    "unfold.contrib.filters",
+    "gateway.admin.apps.GatewayAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "channels",
     "rest_framework",
     "drf_spectacular",
@@ -39,6 +45,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "gateway.request_id.RequestIdMiddleware",
+    "gateway.origin.OriginMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -57,6 +64,7 @@ WSGI_APPLICATION = "gateway.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "gateway" / "admin" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -88,10 +96,32 @@ LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 
 STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "gateway" / "admin" / "static"]
+# How many proxies in front of the gateway append to X-Forwarded-For; with 0 the header is not believed.
+NUM_PROXIES = env.int("NUM_PROXIES", 0)
+if NUM_PROXIES < 0:
+    raise ImproperlyConfigured("NUM_PROXIES must not be negative")
 APPEND_SLASH = False  # the API's paths have no trailing slash; the admin redirects by itself
 
 # A request body larger than this is refused while it arrives (gateway.api.body_limit).
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 1024 * 1024)
+
+# --- Admin pages ----------------------------------------------------------------------------------------------------
+
+SESSION_COOKIE_AGE = 12 * 3600  # seconds: of a sign-in to the admin pages, however busy
+UNFOLD = {
+    "SITE_TITLE": "ALT_LAS gateway",
+    "SITE_HEADER": "ALT_LAS gateway",
+    "SITE_SYMBOL": "hub",
+    "SITE_URL": "/api-docs",
+    "SHOW_LANGUAGES": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_HISTORY": False,  # the audit record tells it, and more
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "gateway.admin.navigation.icon"}],
+    "SIDEBAR": {"navigation": "gateway.admin.navigation.navigation"},
+    "ACCOUNT": {"navigation": "gateway.admin.navigation.own_account"},
+    "STYLES": ["gateway.admin.navigation.stylesheet"],
+}
 
 # --- API ------------------------------------------------------------------------------------------------------------
 
@@ -109,11 +139,34 @@ REST_FRAMEWORK = {
 }
 
 SIMPLE_JWT = {
-    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.int("ACCESS_TOKEN_MINUTES", 15)),
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=env.int("ACCESS_TOKEN_MINUTES", 5)),
+    # Who does not come back for so long has to sign in again.
     "REFRESH_TOKEN_LIFETIME": timedelta(days=env.int("REFRESH_TOKEN_DAYS", 30)),
     "USER_ID_CLAIM": "sub",
     "UPDATE_LAST_LOGIN": False,  # accounts.services.session_start does
 }
+
+# The longest that a sign-in lasts, however busy.
+SESSION_MAX_DAYS = env.int("SESSION_MAX_DAYS", 90)
+# Whether people can make accounts for themselves, and can do nothing before they have verified their address.
+REGISTRATION_OPEN = env.bool("REGISTRATION_OPEN", True)
+EMAIL_VERIFICATION_REQUIRED = env.bool("EMAIL_VERIFICATION_REQUIRED", False)
+PASSWORD_RESET_TIMEOUT = 3600  # seconds, as is the next
+EMAIL_VERIFICATION_TIMEOUT = 3 * 24 * 3600
+OTP_TOTP_ISSUER = "ALT_LAS"
+# accounts.services.failed_sign_ins limits guesses; django-otp's own delays would have no end.
+OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 0
+OTP_ADMIN_HIDE_SENSITIVE_DATA = True
+
+# --- Mail -----------------------------------------------------------------------------------------------------------
+# Where mails go is said by EMAIL_URL, in the layers above.
+
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "ALT_LAS <gateway@localhost>")
+EMAIL_TIMEOUT = 10  # seconds, for each step of talking to the mail server
+# Where the user interface is: links in mails lead there. Without it, mails hold the token and name the call.
+PUBLIC_URL = env.str("PUBLIC_URL", "").rstrip("/")
+if PUBLIC_URL and not PUBLIC_URL.startswith(("https://", "http://")):
+    raise ImproperlyConfigured("PUBLIC_URL must begin with https:// or http://")
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "ALT_LAS gateway",
@@ -209,6 +262,17 @@ CELERY_BEAT_SCHEDULE = {
         "task": "gateway.health.worker_heartbeat",
         "schedule": 5.0,
         "options": {"expires": 5},
+    },
+    "delete-old-failures": {
+        "task": "accounts.tasks.delete_old_failures",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3600},
+    },
+    "send-mails-that-are-due": {"task": "accounts.tasks.mails_send", "schedule": 10.0, "options": {"expires": 10}},
+    "delete-settled-mails": {
+        "task": "accounts.tasks.delete_settled_mails",
+        "schedule": timedelta(hours=6),
+        "options": {"expires": 3600},
     },
     "delete-expired-sessions": {
         "task": "accounts.tasks.delete_expired_sessions",

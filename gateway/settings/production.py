@@ -50,6 +50,15 @@ CELERY_BROKER_URL = env.str("BROKER_URL", REDIS_URL)
 # Where the runner reaches this gateway.
 CALLBACK_BASE_URL = env.str("CALLBACK_BASE_URL")
 
+# A trial without a mail server asks for consolemail:// in so many words: mails, with their tokens, are in the log then.
+if not env.str("EMAIL_URL").startswith(("smtp://", "smtp+tls://", "smtp+ssl://", "consolemail://")):
+    raise ImproperlyConfigured("EMAIL_URL must begin with smtp://, smtp+tls://, smtp+ssl:// or consolemail://")
+_mail = env.email_url("EMAIL_URL")
+if not _mail["EMAIL_HOST"] and env.str("EMAIL_URL") != "consolemail://":
+    raise ImproperlyConfigured("EMAIL_URL must name the host of a mail server")
+globals().update(_mail)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", f"ALT_LAS <gateway@{ALLOWED_HOSTS[0].removeprefix('.')}>")
+
 for _kind, _urls in SERVICE_URLS.items():
     if not _urls:
         raise ImproperlyConfigured(f"{_kind.upper()}_URLS must name at least one instance")

@@ -15,6 +15,7 @@ GOOD = {
     "DATABASE_URL": "postgres://gateway:secret@db.example:5432/gateway?sslmode=require",
     "REDIS_URL": "redis://redis.example:6379/0",
     "CALLBACK_BASE_URL": "https://gateway.example",
+    "EMAIL_URL": "smtp+tls://gateway:a%2Fsecret@mail.example:587",
     "SEGMENTATION_URLS": "http://segmentation.example",
     "RUNNER_URLS": "http://runner.example,http://runner-2.example",
     "ARCHIVE_URLS": "http://archive.example",
@@ -56,6 +57,13 @@ def test_it_does_not_start_without_a_value(start, name):
         ("ALLOWED_HOSTS", "gateway.example,*"),
         ("DATABASE_URL", "sqlite:////tmp/gateway.sqlite3"),
         ("RUNNER_URLS", ""),
+        ("EMAIL_URL", ""),
+        ("EMAIL_URL", "mail.example"),
+        ("EMAIL_URL", "smtp://"),
+        ("EMAIL_URL", "dummymail://"),
+        ("EMAIL_URL", "http://mail.example"),
+        ("PUBLIC_URL", "gateway.example"),
+        ("NUM_PROXIES", "-1"),
     ],
 )
 def test_it_does_not_start_with_a_weak_value(start, name, value):
@@ -64,7 +72,8 @@ def test_it_does_not_start_with_a_weak_value(start, name, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("MAX_BODY_BYTES", "1MB"), ("SERVICE_TIMEOUT", "soon"), ("DATABASE_POOL_SIZE", "")]
+    ("name", "value"),
+    [("MAX_BODY_BYTES", "1MB"), ("NUM_PROXIES", "one"), ("SERVICE_TIMEOUT", "soon"), ("DATABASE_POOL_SIZE", "")],
 )
 def test_it_does_not_start_with_a_malformed_value(start, name, value):
     with pytest.raises(ValueError, match=r"could not convert|invalid literal"):
@@ -78,6 +87,16 @@ def test_what_was_given_is_what_is_used(start):
     assert given["SERVICE_URLS"]["runner"] == ["http://runner.example", "http://runner-2.example"]
     assert given["CSRF_TRUSTED_ORIGINS"] == ["https://gateway.example", "https://*.example.org"]
     assert given["STORAGES"]["default"]["OPTIONS"]["location"] == "/srv/files"
+
+
+def test_mails_go_where_the_url_says(start):
+    given = start(PUBLIC_URL="https://gateway.example/")
+    assert given["EMAIL_BACKEND"] == "django.core.mail.backends.smtp.EmailBackend"
+    assert (given["EMAIL_HOST"], given["EMAIL_PORT"], given["EMAIL_USE_TLS"]) == ("mail.example", 587, True)
+    assert (given["EMAIL_HOST_USER"], given["EMAIL_HOST_PASSWORD"]) == ("gateway", "a/secret")
+    assert given["DEFAULT_FROM_EMAIL"] == "ALT_LAS <gateway@gateway.example>"
+    assert given["PUBLIC_URL"] == "https://gateway.example"
+    assert start(EMAIL_URL="consolemail://")["EMAIL_BACKEND"] == "django.core.mail.backends.console.EmailBackend"
 
 
 def test_the_deploy_check_finds_nothing():

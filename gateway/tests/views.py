@@ -1,16 +1,16 @@
 """A URL conf with views that fail, for the tests of how failures are told."""
 
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import HttpRequest
 from django.urls import include, path
 from rest_framework import exceptions
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from gateway.api.errors import ApiError, ErrorCode
+from gateway.api.permissions import Access
 from gateway.api.serializers import JSONObjectField, StrictIntegerField, StrictSerializer
 from gateway.api.views import ApiView
 
@@ -43,14 +43,14 @@ class Body(StrictSerializer):
 
 
 class Fails(ApiView):
-    permission_classes = (AllowAny,)
+    required_permissions: ClassVar = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
 
     def get(self, request: Request, name: str) -> NoReturn:
         raise FAILURES[name]
 
 
 class Echo(ApiView):
-    permission_classes = (AllowAny,)
+    required_permissions: ClassVar = {"GET": Access.PUBLIC, "POST": Access.PUBLIC}
 
     def post(self, request: Request) -> Response:
         return Response(self.read_body(request, Body))

@@ -1,13 +1,13 @@
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema
 from redis.exceptions import RedisError
 from rest_framework import serializers
-from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 
 from accounts.requests import SignedInRequest
 from gateway.api.errors import ApiError, ErrorCode
+from gateway.api.permissions import Access
 from gateway.api.views import ApiView
 from notifications.tickets import ticket_issue
 
@@ -19,7 +19,7 @@ class TicketOutput(serializers.Serializer[Any]):
 
 
 class TicketView(ApiView):
-    permission_classes = (IsAuthenticated,)
+    required_permissions: ClassVar = {"POST": Access.SIGNED_IN}
 
     @extend_schema(request=None, responses={201: TicketOutput})
     def post(self, request: SignedInRequest) -> Response:

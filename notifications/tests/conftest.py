@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from accounts.models import DeviceSession, User
-from accounts.services import session_start
+from accounts.services.sessions import session_start
 from accounts.tokens import TokenPair
 from commands.models import Command, CommandEvent
 from commands.transitions import command_event, first_event

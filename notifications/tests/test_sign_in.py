@@ -7,8 +7,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.exceptions import InvalidStatus
 
-from accounts.selectors import sign_in_by_token
-from accounts.services import session_end
+from accounts.models.sessions import SessionEnd
+from accounts.services.sessions import session_end
+from accounts.sign_in import sign_in_by_token
 from accounts.tokens import tokens_of
 from gateway.api.errors import ApiError
 from notifications import consumers, tickets
@@ -105,7 +106,7 @@ def test_a_header_of_another_kind_leaves_the_first_frame(alice, sign_in, dial):
 
 def test_a_token_of_a_session_that_has_ended(alice, sign_in, dial):
     session, tokens = sign_in(alice)
-    session_end(session_id=session.id)
+    session_end(session_id=session.id, actor=None, reason=SessionEnd.LOGOUT)
     client = dial(token=tokens.access)
     assert client.expect("error")["code"] == "session_ended"
     assert client.close_code() == 4401
@@ -132,7 +133,7 @@ def test_a_ticket_is_worth_no_more_than_its_session_and_its_token(alice, sign_in
         with pytest.raises(ApiError) as caught:
             ticket_redeem(late.ticket)
     assert caught.value.error_code == "token_expired"
-    session_end(session_id=session.id)
+    session_end(session_id=session.id, actor=None, reason=SessionEnd.LOGOUT)
     with pytest.raises(ApiError) as caught:
         ticket_redeem(ended.ticket)
     assert caught.value.error_code == "session_ended"
@@ -185,9 +186,9 @@ def test_a_socket_belongs_to_the_session_that_it_signed_in_with_last(alice, sign
     client = dial(token=old.access)
     client.expect("ready")
     assert client.ask("auth", {"token": new.access})["payload"]["session_id"] == str(after.id)
-    session_end(session_id=before.id)
+    session_end(session_id=before.id, actor=None, reason=SessionEnd.LOGOUT)
     assert client.ask("ping") == {"type": "pong"}
-    session_end(session_id=after.id)
+    session_end(session_id=after.id, actor=None, reason=SessionEnd.LOGOUT)
     assert client.close_code() == 4401
 
 
@@ -196,7 +197,7 @@ def test_the_end_of_a_session_is_noticed_even_if_nobody_tells(alice, sign_in, di
     session, tokens = sign_in(alice)
     client = dial(token=tokens.access)
     client.expect("ready")
-    session_end(session_id=session.id)
+    session_end(session_id=session.id, actor=None, reason=SessionEnd.LOGOUT)
     assert client.close_code() == 4401
 
 

@@ -3,17 +3,17 @@
 import asyncio
 import json
 import socket
-import subprocess
 
 import pytest
 from channels.layers import get_channel_layer
 from django.db import OperationalError
 
-from accounts.services import session_end
-from gateway.embedded import redis
+from accounts.models.sessions import SessionEnd
+from accounts.services.sessions import session_end
 from gateway.settings.base import redis_settings
 from notifications import consumers, delivery
 from notifications.tests.conftest import happen, make_command, wait_until
+from tests.own_redis import OwnRedis
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -130,7 +130,7 @@ def test_who_asks_and_asks_and_does_not_read_is_shown_out(deaf, goodbyes):
 def test_signing_out_does_not_wait_for_a_slow_reader(deaf, server, alice, goodbyes, monkeypatch):
     monkeypatch.setattr(consumers, "CLOSE_SECONDS", 0.2)
     wait_until(lambda: server.layer.groups)
-    session_end(session_id=alice.device_sessions.get().id)
+    session_end(session_id=alice.device_sessions.get().id, actor=None, reason=SessionEnd.LOGOUT)
     wait_until(lambda: not server.left_over())
     assert goodbyes == [4401]
 
@@ -211,25 +211,6 @@ async def test_a_message_that_comes_with_the_end_leaves_no_channel_behind():
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
-
-
-class OwnRedis:
-    """A Redis that a test may stop."""
-
-    def __init__(self, folder):
-        self._config = folder / "redis.conf"
-        self.url = redis.write_config(self._config)
-        self.start()
-
-    def start(self):
-        self._process = subprocess.Popen(  # noqa: S603 - our own command line
-            [redis.find_redis_server(), str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(lambda: redis.answers(self.url))
-
-    def stop(self):
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture

@@ -1,0 +1,74 @@
+import re
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.core.validators import RegexValidator
+from django.db import models, transaction
+from django.db.models.functions import Lower
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models.roles import Role
+from gateway.ids import new_id
+
+# Latin letters up to U+017F, and nothing that only looks like them: names are for telling people apart (UTS #39).
+USER_NAME = re.compile(r"[0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017f.+_-]+")
+user_name_validator = RegexValidator(
+    re.compile(rf"\A{USER_NAME.pattern}\Z"), _("Use Latin letters, digits and . + - _ only."), "invalid_username"
+)
+
+
+class GatewayUserManager(UserManager["User"]):
+    """Gives a new user the role that new users have."""
+
+    @transaction.atomic
+    def create_user(self, *args: Any, **kwargs: Any) -> "User":
+        user = super().create_user(*args, **kwargs)
+        user.groups.add(Role.objects.get(name=Role.OPERATOR))
+        return user
+
+    @transaction.atomic
+    def create_superuser(self, *args: Any, **kwargs: Any) -> "User":
+        user = super().create_superuser(*args, **kwargs)
+        user.groups.add(Role.objects.get(name=Role.ADMIN))
+        return user
+
+
+class User(AbstractUser):
+    """A person or a machine. Signs in by user name or e-mail address; letter case does not tell them apart."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    username = models.CharField(
+        _("user name"), max_length=150, unique=True, validators=[user_name_validator],
+        error_messages={"unique": _("This user name is taken.")},
+    )  # fmt: skip
+    email = models.EmailField(_("email address"))
+    email_verified_at = models.DateTimeField(_("email verified"), null=True, blank=True, editable=False)
+    language = models.CharField(_("language"), max_length=8, choices=settings.LANGUAGES, default="en")
+    must_change_password = models.BooleanField(
+        _("must change the password"), default=False, help_text=_("Until then, nothing else can be done.")
+    )
+
+    objects: ClassVar[GatewayUserManager] = GatewayUserManager()
+
+    class Meta(AbstractUser.Meta):
+        permissions: ClassVar = [
+            ("assign_role", "Can give roles to users and take them away"),
+            ("end_session", "Can end the sessions of users"),
+            ("unlock_user", "Can unlock users"),
+            ("use_admin_pages", "Can use the admin pages"),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                Lower("username"), name="user_username_unique", violation_error_message=_("This user name is taken.")
+            ),
+            models.UniqueConstraint(
+                Lower("email"), name="user_email_unique", violation_error_message=_("This address is taken.")
+            ),
+            # Else somebody could take another person's address as a user name and sign in "as" it.
+            models.CheckConstraint(
+                condition=~models.Q(username__contains="@"),
+                name="user_username_is_no_email",
+                violation_error_message=_("A user name must not contain @."),
+            ),
+        ]

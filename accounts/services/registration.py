@@ -1,0 +1,64 @@
+"""People make accounts for themselves, and show that their address is theirs."""
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+from accounts import audit
+from accounts.audit import Action
+from accounts.limits import client_limit
+from accounts.mail_tokens import user_of_verification_token
+from accounts.models import User
+from accounts.models.mail import MailKind
+from accounts.services.mail import mail_send, mailed_too_often
+from accounts.services.names import name_taken_record, taken_names_refused
+from accounts.services.passwords import password_validate
+from gateway.api.errors import ApiError, ErrorCode
+
+REGISTRATIONS_PER_HOUR = 20
+
+
+def user_register(*, username: str, email: str, password: str, language: str) -> User:
+    """Make an account for whoever asks, and mail a token to its address.
+
+    Raises ApiError: registration_closed; too_many_attempts, which counts refusals of taken names too, since these tell
+    who has an account. Raises ValidationError: a password that is too weak, a name or an address that is taken.
+    """
+    if not settings.REGISTRATION_OPEN:
+        raise ApiError(ErrorCode.REGISTRATION_CLOSED)
+    client_limit(Action.USER_REGISTERED, Action.NAME_TAKEN, limit=REGISTRATIONS_PER_HOUR)
+    password_validate(password, user=User(username=username, email=email), field="password")
+    try:
+        with taken_names_refused(username=username, email=email):
+            user = User.objects.create_user(username, email, password, language=language)
+            audit.record(Action.USER_REGISTERED, actor=user, target=user)
+            mail_send(MailKind.VERIFY_EMAIL, user=user)
+    except ValidationError:
+        name_taken_record(actor=None, username=username, email=email)
+        raise
+    return user
+
+
+def email_verify(*, token: str) -> None:
+    """Believe that the address is the user's. Raises ValidationError if the token is not good, whatever the cause."""
+    with transaction.atomic():
+        user = user_of_verification_token(token, lock=True)
+        if user is None:
+            raise ValidationError({"token": [ErrorDetail(_("The token is not valid any more."), code="invalid")]})
+        email_verified(user=user)
+
+
+def email_verified(*, user: User) -> None:
+    """Write down that the address is the user's. To be called in a transaction."""
+    user.email_verified_at = timezone.now()
+    user.save(update_fields=["email_verified_at"])
+    audit.record(Action.EMAIL_VERIFIED, actor=user, target=user, changes={"email": (None, user.email)})
+
+
+def email_verification_resend(*, user: User) -> None:
+    """Mail another token, unless the address is verified or was written to too often. Tells nobody which."""
+    if user.email_verified_at is None and not mailed_too_often(MailKind.VERIFY_EMAIL, user.email):
+        with transaction.atomic():
+            mail_send(MailKind.VERIFY_EMAIL, user=user)
