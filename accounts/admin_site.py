@@ -73,6 +73,15 @@ class GatewayAdminSite(AdminSite):
 
         return update_wrapper(inner, guarded)
 
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Ask again if the password was changed while somebody signed in with the old one."""
+        try:
+            return super().login(request, extra_context)
+        except ApiError as error:
+            logout(request)
+            messages.error(request, str(error.detail))
+            return redirect(request.get_full_path())
+
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         may_see = user_of(request).has_perm("accounts.view_auditentry")
         recent = AuditEntry.objects.order_by("-pk")[:LATEST] if may_see else []

@@ -127,6 +127,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name='user',
+            name='email',
+            field=models.EmailField(max_length=254, validators=[django.core.validators.RegexValidator('\\A[\\x00-\\x7f]*\\Z', 'Only ASCII characters can stand here.')], verbose_name='email address'),
+        ),
+        migrations.AlterField(
+            model_name='user',
             name='username',
             field=models.CharField(error_messages={'unique': 'This user name is taken.'}, max_length=150, unique=True, validators=[django.core.validators.RegexValidator(re.compile('\\A[0-9A-Za-z\\u00c0-\\u00d6\\u00d8-\\u00f6\\u00f8-\\u017f.+_-]+\\Z'), 'Use Latin letters, digits and . + - _ only.', 'invalid_username')], verbose_name='user name'),
         ),

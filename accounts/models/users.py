@@ -1,5 +1,6 @@
 import re
 from typing import Any, ClassVar
+from unicodedata import normalize
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
@@ -16,6 +17,14 @@ USER_NAME = re.compile(r"[0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u017f.+_-]+
 user_name_validator = RegexValidator(
     re.compile(rf"\A{USER_NAME.pattern}\Z"), _("Use Latin letters, digits and . + - _ only."), "invalid_username"
 )
+# Django's pattern ignores case, and so lets letters through that become others when their case is changed: `ı`, `K`.
+ascii_validator = RegexValidator(r"\A[\x00-\x7f]*\Z", _("Only ASCII characters can stand here."))
+
+
+def tidy_address(address: str) -> str:
+    """Return an e-mail address in the one form in which they are compared: full-width letters are plain ones (NFKC)."""
+    name, at, domain = normalize("NFKC", address).rpartition("@")
+    return name + at + domain.lower()
 
 
 class GatewayUserManager(UserManager["User"]):
@@ -42,7 +51,7 @@ class User(AbstractUser):
         _("user name"), max_length=150, unique=True, validators=[user_name_validator],
         error_messages={"unique": _("This user name is taken.")},
     )  # fmt: skip
-    email = models.EmailField(_("email address"))
+    email = models.EmailField(_("email address"), validators=[ascii_validator])
     email_verified_at = models.DateTimeField(_("email verified"), null=True, blank=True, editable=False)
     language = models.CharField(_("language"), max_length=8, choices=settings.LANGUAGES, default="en")
     must_change_password = models.BooleanField(

@@ -3,6 +3,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
@@ -14,10 +15,12 @@ from accounts.permissions import unknown_names
 from accounts.powers import powers_of
 from accounts.sign_in import API_KEY_START, sha256_of
 from gateway.api.errors import ApiError, ErrorCode
+from gateway.batches import delete_in_batches
 from gateway.ids import new_id
 
 MAX_LIVE_KEYS = 50
 LONGEST_LIFE = timedelta(days=366)
+KEPT_DEAD = timedelta(days=90)  # in the list, for its user to see what became of it
 _PREFIX_LENGTH = 20  # says when the key was made: enough to tell it from others, and no secret
 
 
@@ -60,6 +63,13 @@ def api_key_revoke(*, actor: User | None, api_key: ApiKey, reason: str = "") -> 
         whose = key.user.username
         changes = {"user": (whose, whose), "revoked_at": (None, str(key.revoked_at))}
         audit.record(Action.API_KEY_REVOKED, actor=actor, target=key, changes=changes, reason=reason)
+
+
+def dead_api_keys_delete(*, batch: int = 1000) -> int:
+    """Delete keys that were revoked or expired long ago; the audit record still knows them. Return how many."""
+    before = timezone.now() - KEPT_DEAD
+    dead = ApiKey.objects.filter(Q(revoked_at__lt=before) | Q(expires_at__lt=before))
+    return delete_in_batches(dead, batch=batch)
 
 
 def _check_expiry(expires_at: datetime) -> None:

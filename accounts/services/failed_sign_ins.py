@@ -27,6 +27,7 @@ from accounts.models.mail import MailKind
 from accounts.selectors import user_by_login
 from accounts.services.mail import mail_send
 from gateway.api.errors import ApiError, ErrorCode
+from gateway.batches import delete_in_batches
 from gateway.origin import network_of, origin
 
 # A block later than this after the one before begins something new, of which the user is told again.
@@ -168,12 +169,8 @@ def failures_of(user: User) -> Q:
 
 
 def old_failures_delete(*, batch: int = 1000) -> int:
-    """Delete counters that say nothing any more, a batch per transaction. Return how many."""
-    deleted = 0
-    old = FailedSignIns.objects.filter(last_failed_at__lt=timezone.now() - KEPT)
-    while ids := list(old.values_list("pk", flat=True)[:batch]):
-        deleted += FailedSignIns.objects.filter(pk__in=ids).delete()[0]
-    return deleted
+    """Delete counters that say nothing any more. Return how many."""
+    return delete_in_batches(FailedSignIns.objects.filter(last_failed_at__lt=timezone.now() - KEPT), batch=batch)
 
 
 def _count(limits: Mapping[str, Limit], *, user: User | None, spared: str) -> dict[str, _Count]:

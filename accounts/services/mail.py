@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from accounts.mail_texts import message_of
 from accounts.models import Mail, User
 from accounts.models.mail import MailKind
+from gateway.batches import delete_in_batches
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,8 @@ def mails_send_due(*, limit: int = 100) -> int:
 
 
 def settled_mails_delete(*, batch: int = 1000) -> int:
-    """Delete mails that were settled long ago, a batch per transaction. Return how many."""
-    deleted = 0
-    old = Mail.objects.filter(due_at=None, created_at__lt=timezone.now() - KEEP)
-    while ids := list(old.values_list("id", flat=True)[:batch]):
-        deleted += Mail.objects.filter(id__in=ids).delete()[0]
-    return deleted
+    """Delete mails that were settled long ago. Return how many."""
+    return delete_in_batches(Mail.objects.filter(due_at=None, created_at__lt=timezone.now() - KEEP), batch=batch)
 
 
 def _wake() -> None:

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import authenticate
+from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
 from rest_framework_simplejwt.settings import api_settings
@@ -19,6 +20,7 @@ from accounts.services.codes import code_check
 from accounts.services.mail import mail_send
 from accounts.tokens import TokenPair, read_refresh_token, tokens_of
 from gateway.api.errors import ApiError, ErrorCode
+from gateway.batches import delete_in_batches
 from gateway.ids import new_id
 from gateway.origin import origin
 
@@ -40,9 +42,18 @@ def session_start(
 
 
 def session_open(*, user: User, device_name: str, lifetime: timedelta) -> DeviceSession:
-    """Begin a session of a user whose credentials were checked."""
+    """Begin a session of a user whose credentials were checked.
+
+    Raises ApiError (invalid_credentials) if these are good no more: who changes a password, deactivates or deletes a
+    user locks the row first and ends the sessions that there are, so none may begin behind their back.
+    """
     now, where = timezone.now(), origin()
     with transaction.atomic():
+        unchanged = User.objects.select_for_update(no_key=True).filter(
+            pk=user.pk, password=user.password, is_active=True
+        )
+        if not unchanged.exists():
+            raise ApiError(ErrorCode.INVALID_CREDENTIALS)
         session = DeviceSession.objects.create(
             user=user,
             device_name=device_name,
@@ -146,8 +157,7 @@ def sessions_end(*, sessions: "QuerySet[DeviceSession]", actor: User | None, rea
 
 
 def expired_sessions_delete(*, batch: int = 1000) -> int:
-    """Delete sessions whose last refresh token has expired, a batch per transaction. Return how many."""
-    deleted = 0
-    while ids := list(DeviceSession.objects.filter(expires_at__lt=timezone.now()).values_list("id", flat=True)[:batch]):
-        deleted += DeviceSession.objects.filter(id__in=ids).delete()[0]
-    return deleted
+    """Delete sessions whose time is over, and those of the admin pages. Return how many."""
+    now = timezone.now()
+    device_sessions = delete_in_batches(DeviceSession.objects.filter(expires_at__lt=now), batch=batch)
+    return device_sessions + delete_in_batches(Session.objects.filter(expire_date__lt=now), batch=batch)

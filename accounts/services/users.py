@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
-from unicodedata import normalize
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
@@ -16,6 +15,7 @@ from accounts.audit import Action
 from accounts.models import DeviceSession, Role, User
 from accounts.models.mail import MailKind
 from accounts.models.sessions import SessionEnd
+from accounts.models.users import tidy_address
 from accounts.powers import Powers, changing_access, powers_of
 from accounts.selectors import user_by_login
 from accounts.services.mail import mail_send
@@ -176,9 +176,9 @@ def _locked(user: User, precondition: Callable[[], None]) -> User:
 
 
 def _tidy(user: User) -> None:
-    """Bring name and address into the one form in which they are compared: NFKC makes look-alikes the same."""
+    """Bring name and address into the one form in which they are compared."""
     user.username = User.normalize_username(user.username)
-    user.email = User.objects.normalize_email(normalize("NFKC", user.email))
+    user.email = tidy_address(user.email)
 
 
 def _existing(roles: Iterable[Role]) -> list[Role]:

@@ -51,7 +51,7 @@ def test_only_expired_sessions_are_deleted_in_batches(alice, batch, django_asser
         session_of(alice, expires_in=-timedelta(seconds=1))
     good = session_of(alice, expires_in=timedelta(minutes=1))
     batches = -(-3 // batch)
-    with django_assert_num_queries(3 * batches + 1):
+    with django_assert_num_queries(3 * batches + 2):  # the last two find nothing more, here and for the admin pages
         assert expired_sessions_delete(batch=batch) == 3
     assert list(DeviceSession.objects.all()) == [good]
 

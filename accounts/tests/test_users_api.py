@@ -73,6 +73,7 @@ def test_a_user_is_made_with_the_roles_that_were_named(client, names):
         ({"email": "carol"}, {"email": "invalid"}),
         ({"email": ["carol@example.com"]}, {"email": "invalid"}),
         ({"email": f"{'a' * 250}@example.com"}, {"email": "max_length"}),
+        ({"email": "al\u0131ce@example.com"}, {"email": "invalid"}),
         ({"password": "short"}, {"password": "password_too_short"}),
         ({"password": "12345678901234"}, {"password": "password_entirely_numeric"}),
         ({"password": "p" * 1025}, {"password": "max_length"}),

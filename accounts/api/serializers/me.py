@@ -4,8 +4,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
-from accounts.api.serializers.registration import AddressField
-from accounts.api.serializers.users import UserSessionOutput
+from accounts.api.serializers.users import AddressField, UserSessionOutput
 from accounts.models import DeviceSession, User
 from gateway.api.serializers import StrictCharField, StrictSerializer
 

@@ -1,4 +1,4 @@
-from accounts.api.serializers.registration import AddressField
+from accounts.api.serializers.users import AddressField
 from gateway.api.serializers import StrictCharField, StrictSerializer
 
 

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.models import DeviceSession, Role, User
-from accounts.models.users import user_name_validator
+from accounts.models.users import ascii_validator, tidy_address, user_name_validator
 from accounts.selectors import roles_with_ids
 from gateway.api.serializers import PageQuery, StrictBooleanField, StrictCharField, StrictSerializer
 
@@ -70,6 +70,16 @@ class UserNameField(StrictCharField):
         return str(User.normalize_username(super().to_internal_value(data)))
 
 
+class AddressField(StrictCharField):
+    """An e-mail address in the form in which addresses are compared (accounts.models.users.tidy_address)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=254, validators=[ascii_validator, validate_email], **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        return tidy_address(super().to_internal_value(data))
+
+
 class RoleIdsField(serializers.ListField):
     """Ids of roles that there are; gives the roles."""
 
@@ -90,13 +100,13 @@ class RoleIdsField(serializers.ListField):
 
 class UserInput(StrictSerializer):
     username = UserNameField()
-    email = StrictCharField(max_length=254, validators=[validate_email])
+    email = AddressField()
     password = StrictCharField(max_length=1024)
     roles = RoleIdsField(required=False, help_text="Ids; without it, the role that new users have.")
 
 
 class UserChangeInput(StrictSerializer):
-    email = StrictCharField(max_length=254, validators=[validate_email], required=False)
+    email = AddressField(required=False)
     first_name = StrictCharField(max_length=150, allow_blank=True, required=False)
     last_name = StrictCharField(max_length=150, allow_blank=True, required=False)
     language = serializers.ChoiceField(choices=settings.LANGUAGES, required=False)
