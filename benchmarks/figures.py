@@ -31,6 +31,19 @@ class Burst:
 
 
 @dataclass
+class SessionCheck:
+    """Seconds of `GET command`, asked in turn with the session check and without it."""
+
+    checked: list[float]
+    unchecked: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """By the quarter of each that was disturbed least: what else runs makes requests longer, and never shorter."""
+        return statistics.quantiles(self.checked)[0] / statistics.quantiles(self.unchecked)[0]
+
+
+@dataclass
 class Figures:
     """Everything of one run. Rates are per second, and one per round; times are in seconds."""
 
@@ -40,6 +53,7 @@ class Figures:
     no_op_tasks: list[float]
     web: dict[str, list[float]]
     statements: dict[str, int]
+    session_check: SessionCheck
 
 
 def print_table(figures: Figures) -> None:
@@ -58,6 +72,12 @@ def web_rows(figures: Figures) -> list[Row]:
         ("bare Django view", per_second(bare), LIMIT),
         ("`GET command`", per_second(get), share(get, bare, BARE_VIEW)),
         ("`POST command`, no worker running", per_second(post), share(post, bare, BARE_VIEW)),
+        ("`GET command` without the session check: p50", milliseconds(figures.session_check.unchecked, 50), LIMIT),
+        (
+            "`GET command` with it: p50",
+            milliseconds(figures.session_check.checked, 50),
+            f"{figures.session_check.ratio:.3f} × without it",
+        ),
         *((f"SQL statements of a `{name}`", str(count), "") for name, count in figures.statements.items()),
     ]
 

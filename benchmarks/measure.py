@@ -9,19 +9,21 @@ from uuid import UUID
 
 import httpx
 import redis
+import uvloop
 import websockets
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from benchmarks.figures import Burst, Single
+from benchmarks.figures import Burst, SessionCheck, Single
 from benchmarks.load import Connection, Server, at_once, rate
 from benchmarks.system import BenchError, System
 from commands.models import Command
 from commands.states import Status
 
 ROUNDS, WEB_ROUNDS, SINGLE_COMMANDS, AT_ONCE, NO_OP_TASKS = 3, 9, 30, 200, 1000
+CHECKS, CHECKS_WARM_UP = 3000, 200
 COMMANDS_PATH = "/api/v2/commands"
 BODY = {"text": "echo hello"}
 USERNAME, PASSWORD = "bench", "only-for-this-run"
@@ -168,3 +170,25 @@ def statements(web: Server, command: str) -> dict[str, int]:
     if [answer.status_code for answer in answers] != [200, 201]:
         raise BenchError(f"Statements were not counted: {answers}.")
     return {"GET": len(reading), "POST": len(sending)}
+
+
+# --- The session check ----------------------------------------------------------------------------------------------
+
+
+def session_check(system: System, web: Server, command: str) -> SessionCheck:
+    """Ask the same process for one view with the check and without, in turn: what disturbs disturbs both alike."""
+    system.start_unchecked(web.token)
+    return uvloop.run(_ask_in_turn(Server(system.ports["unchecked"], web.token), command))
+
+
+async def _ask_in_turn(server: Server, command: str) -> SessionCheck:
+    paths = command, f"/unchecked{command}"
+    seconds: tuple[list[float], list[float]] = [], []
+    connection = await Connection.open(server)
+    for number in range(CHECKS + CHECKS_WARM_UP):
+        for which in (0, 1) if number % 2 else (1, 0):
+            start = time.perf_counter()
+            await connection.ask(server.request("GET", paths[which]))
+            seconds[which].append(time.perf_counter() - start)
+    connection.close()
+    return SessionCheck(seconds[0][CHECKS_WARM_UP:], seconds[1][CHECKS_WARM_UP:])

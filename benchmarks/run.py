@@ -33,7 +33,11 @@ def measure_all(system: System) -> Figures:
     # From here on nobody takes up the commands that are sent.
     system.stop("beat", "worker", "bare worker")
     rates = measure.web_rates(system, web, command)
-    return Figures(services, single, bursts, no_op_tasks, rates, measure.statements(web, command))
+    statements = measure.statements(web, command)
+    say("Measuring what the session check costs ...")
+    system.stop("ws", "web", "bare")
+    session_check = measure.session_check(system, web, command)
+    return Figures(services, single, bursts, no_op_tasks, rates, statements, session_check)
 
 
 def print_circumstances(system: System, load: float) -> None:

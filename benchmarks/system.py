@@ -161,7 +161,7 @@ class System:
     def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
         self.folder = folder
         self.children: dict[str, Child] = {}
-        self.ports = {role: _free_port() for role in ("web", "ws", "bare", *SERVICES)}
+        self.ports = {role: _free_port() for role in ("web", "ws", "bare", "unchecked", *SERVICES)}
         self.services = {role: f"http://127.0.0.1:{self.ports[role]}" for role in SERVICES}
         self.given = {
             "DJANGO_SETTINGS_MODULE": "gateway.settings.production",
@@ -171,6 +171,7 @@ class System:
             "REDIS_URL": redis_url,
             "CALLBACK_BASE_URL": f"http://127.0.0.1:{self.ports['web']}",
             "FILES_DIR": str(folder / "files"),
+            "EMAIL_URL": "consolemail://",
             "ACCESS_TOKEN_MINUTES": "60",  # one token for the whole run
             **{f"{role.upper()}_URLS": url for role, url in self.services.items()},
         }
@@ -181,8 +182,7 @@ class System:
             # Without a folder they keep their state in memory: they are to answer at once.
             module = [sys.executable, "-m", "integrations.sandbox", role]
             self._start(role, [*module, "--port", str(self.ports[role])])
-        # Of an option that comes twice, the last counts. One process: the other core is for who asks, and PostgreSQL.
-        self._start("web", [*command_of("web"), *self._address("web"), "--workers", "1"])
+        self.start_web("web", "gateway.wsgi")
         self._start("ws", [*command_of("ws"), *self._address("ws")])
         self._start("worker", command_of("worker"))
         self._start("beat", [*command_of("beat"), f"--schedule={self.folder}/schedule"])
@@ -190,13 +190,24 @@ class System:
 
     def start_limits(self, answer: str) -> None:
         """Start the bare Django view, which gives this answer, and the bare Celery worker, as web and worker run."""
-        web = [word.replace("gateway.wsgi", "benchmarks.bare") for word in command_of("web")]
         self.given["BARE_ANSWER"] = answer
-        self._start("bare", [*web, *self._address("bare"), "--workers", "1"], like="web")
+        self.start_web("bare", "benchmarks.bare")
         worker = [word.replace("--app=gateway", "--app=benchmarks.bare_tasks") for word in command_of("worker")]
         # The gateway's workers write no line for a task either.
         self._start("bare worker", [*worker, "--queues=bare", "--loglevel=WARNING"], like="worker")
         self.wait_for("the bare view", lambda: self._answers("bare", "/bare"))
+
+    def start_unchecked(self, token: str) -> None:
+        """Start a web that has `GET command` without the session check too, as whoever the token speaks for."""
+        self.given["UNCHECKED_TOKEN"] = token
+        self.start_web("unchecked", "benchmarks.unchecked")
+        self.wait_for("both views", lambda: self._answers("unchecked", "/health/live"))
+
+    def start_web(self, role: str, application: str) -> None:
+        """Start an application as the gateway's web runs, with one process: the other core is for who asks."""
+        words = [word.replace("gateway.wsgi", application) for word in command_of("web")]
+        # Of an option that comes twice, the last counts.
+        self._start(role, [*words, *self._address(role), "--workers", "1"], like="web")
 
     def stop(self, *roles: str) -> None:
         stop([self.children.pop(role) for role in roles])
