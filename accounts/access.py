@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db import DatabaseError, transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.dispatch import receiver
+from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts import sign_in_cache
@@ -38,9 +39,10 @@ def user_access_changed(user_id: UUID) -> None:
 
     def tell() -> None:
         try:  # only now: a session that began meanwhile counts too
-            sessions = DeviceSession.objects.filter(user_id=user_id, ended_at=None).values_list("id", flat=True)
-            keys = ApiKey.objects.filter(user_id=user_id, revoked_at=None).values_list("id", flat=True)
-            sign_in_cache.forget([*sessions, *keys])
+            now = timezone.now()
+            sessions = DeviceSession.objects.filter(user_id=user_id, ended_at=None, expires_at__gt=now)
+            keys = ApiKey.objects.filter(user_id=user_id, revoked_at=None, expires_at__gt=now)
+            sign_in_cache.forget([*sessions.values_list("id", flat=True), *keys.values_list("id", flat=True)])
         except DatabaseError:
             logger.exception("the sessions of a user could not be read")
             sign_in_cache.forget_everybody()
@@ -60,8 +62,9 @@ def access_of_many_changed() -> None:
 
 
 @receiver(post_save, sender=User)
-def _user_saved(instance: User, created: bool, **_kwargs: Any) -> None:  # noqa: FBT001 - Django's way to call it
-    if not created:
+def _user_saved(instance: User, created: bool, update_fields: Any, **_kwargs: Any) -> None:  # noqa: FBT001 - Django's way to call it
+    signs_in = update_fields is not None and set(update_fields) == {"last_login"}
+    if not created and not signs_in:
         user_access_changed(instance.pk)
 
 
@@ -92,7 +95,8 @@ def _api_key_saved(instance: ApiKey, created: bool, **_kwargs: Any) -> None:  # 
 
 @receiver(post_delete, sender=ApiKey)
 def _api_key_deleted(instance: ApiKey, **_kwargs: Any) -> None:
-    credentials_ended([instance.pk])
+    if instance.is_good():
+        credentials_ended([instance.pk])
 
 
 @receiver(m2m_changed, sender=User.groups.through)

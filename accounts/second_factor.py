@@ -18,6 +18,7 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.models import User
+from gateway.batches import delete_in_batches
 
 RECOVERY_CODES = 10
 PENDING_FOR = timedelta(minutes=15)
@@ -62,6 +63,12 @@ def recovery_codes_left(user: User) -> int:
 def pending_device(user: User) -> TOTPDevice | None:
     since = timezone.now() - PENDING_FOR
     return TOTPDevice.objects.filter(user=user, confirmed=False, created_at__gt=since).order_by("-pk").first()
+
+
+def old_pending_delete(*, batch: int = 1000) -> int:
+    """Delete secrets that were not confirmed in time. Return how many."""
+    before = timezone.now() - PENDING_FOR
+    return delete_in_batches(TOTPDevice.objects.filter(confirmed=False, created_at__lt=before), batch=batch)
 
 
 def begin(user: User) -> Enrolment:

@@ -128,6 +128,7 @@ def test_what_the_gateway_wrote_can_only_be_read(admin_client, ids, path):
 
 
 @pytest.mark.security
+@pytest.mark.security_access
 @pytest.mark.parametrize("path", ALL)
 @pytest.mark.parametrize("person", ["alice", "stranger"])
 def test_nobody_else_gets_in(client, ids, alice, path, person):

@@ -20,7 +20,7 @@ from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
 from tests.rows import ended_command
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 OPEN_TO_STRANGERS = {
     "health",

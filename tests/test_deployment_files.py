@@ -93,6 +93,8 @@ def test_the_base_images_are_pinned_and_the_same():
     assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", images.pop())
 
 
+@pytest.mark.security
+@pytest.mark.security_sessions
 @every_service
 def test_secrets_come_from_outside(name):
     for variable, value in SERVICES[name].get("environment", {}).items():
@@ -160,6 +162,8 @@ def test_the_proxy_lets_no_larger_body_through_than_the_gateway():
     assert settings.MAX_BODY_BYTES == 1024 * 1024
 
 
+@pytest.mark.security
+@pytest.mark.security_sessions
 def test_the_proxy_itself_says_how_the_request_came():
     for header, value in (("X-Forwarded-Proto", "$scheme"), ("X-Forwarded-For", "$remote_addr")):
         assert re.findall(rf"proxy_set_header {header} (.*);", NGINX) == [value]
@@ -167,6 +171,8 @@ def test_the_proxy_itself_says_how_the_request_came():
         assert "proxy_set_header" not in location  # it would switch off those of the server
 
 
+@pytest.mark.security
+@pytest.mark.security_sessions
 def test_the_gateway_believes_the_one_proxy_that_there_is():
     """Only gateway.origin judges who a client is: the servers in front of it must not have decided already."""
     for name in ("web", "ws"):

@@ -15,7 +15,7 @@ from gateway.ids import new_id
 from gateway.tests.expect import problem_of
 from tests.test_api_surface import OPEN_TO_STRANGERS
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 # What the door itself answers; a view behind it may refuse for other reasons.
 AT_THE_DOOR = {ErrorCode.NOT_AUTHENTICATED, ErrorCode.PERMISSION_DENIED, ErrorCode.DEVICE_SESSION_REQUIRED}

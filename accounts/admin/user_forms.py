@@ -84,6 +84,7 @@ class PasswordForm(AdminPasswordChangeForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields.pop("usable_password", None)
+        self.fields["reason"] = reason_field()
 
 
 class RoleForm(ReasonForm):

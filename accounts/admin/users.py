@@ -93,7 +93,7 @@ class UserAdmin(UserActs, DjangoUserAdmin[User]):
     def is_verified(self, user: User) -> bool:
         return user.email_verified_at is not None
 
-    @admin.display(description=gettext_lazy("open sessions"), ordering="open_sessions")
+    @admin.display(description=gettext_lazy("open sessions"))
     def open_sessions(self, user: Any) -> int:
         return int(user.open_sessions)
 
@@ -186,10 +186,16 @@ class UserAdmin(UserActs, DjangoUserAdmin[User]):
         actor, sign_in = user_of(request), sign_in_of(request)
         is_own = user.pk == actor.pk
         keep = sign_in.credential_id if is_own and sign_in else None
-        changes = {} if is_own else {"must_change_password": form.cleaned_data["must_change_password"]}
+        given = form.cleaned_data
         try:
-            user_change(actor=actor, user=user, changes=changes)  # refuses to change somebody who may do more
-            password_set(actor=actor, user=user, password=form.cleaned_data["password1"], keep_session=keep)
+            password_set(
+                actor=actor,
+                user=user,
+                password=given["password1"],
+                must_change=None if is_own else given["must_change_password"],
+                keep_session=keep,
+                reason=given["reason"],
+            )
         except REFUSALS as error:
             add_refusal(form, error)
             return False

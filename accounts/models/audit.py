@@ -1,9 +1,53 @@
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from django.db import models
+from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
 from gateway.ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django_stubs_ext import StrOrPromise
+
+
+class Action(models.TextChoices):
+    """What can be done. Stable names: administrators filter by them."""
+
+    SIGNED_IN = "signed_in", _("signed in")
+    SIGN_IN_FAILED = "sign_in_failed", _("sign-in failed")
+    SIGN_INS_BLOCKED = "sign_ins_blocked", _("sign-ins blocked")
+    SESSION_ENDED = "session_ended", _("session ended")
+    REFRESH_TOKEN_REUSED = "refresh_token_reused", _("refresh token reused")
+    USER_REGISTERED = "user_registered", _("user registered")
+    NAME_TAKEN = "name_taken", _("asked for a taken name")  # of another user, whom the answer betrays
+    USER_CREATED = "user_created", _("user created")
+    USER_CHANGED = "user_changed", _("user changed")
+    USER_DELETED = "user_deleted", _("user deleted")
+    USER_UNLOCKED = "user_unlocked", _("user unlocked")
+    USER_ROLES_CHANGED = "user_roles_changed", _("roles of a user changed")
+    EMAIL_VERIFIED = "email_verified", _("e-mail verified")
+    PASSWORD_CHANGED = "password_changed", _("password changed")
+    PASSWORD_RESET_ASKED = "password_reset_asked", _("password reset asked for")
+    SECOND_FACTOR_ADDED = "second_factor_added", _("second factor added")
+    SECOND_FACTOR_REMOVED = "second_factor_removed", _("second factor removed")
+    RECOVERY_CODES_MADE = "recovery_codes_made", _("recovery codes made")
+    RECOVERY_CODE_USED = "recovery_code_used", _("recovery code used")
+    ROLE_CREATED = "role_created", _("role created")
+    ROLE_CHANGED = "role_changed", _("role changed")
+    ROLE_DELETED = "role_deleted", _("role deleted")
+    ROUTE_RULE_CREATED = "route_rule_created", _("route rule created")
+    ROUTE_RULE_CHANGED = "route_rule_changed", _("route rule changed")
+    ROUTE_RULE_DELETED = "route_rule_deleted", _("route rule deleted")
+    API_KEY_CREATED = "api_key_created", _("API key created")
+    API_KEY_REVOKED = "api_key_revoked", _("API key revoked")
+    AUDIT_EXPORTED = "audit_exported", _("audit record exported")
+
+
+def action_choices() -> "Sequence[tuple[str, StrOrPromise]]":
+    """A function, so that a new act needs no migration."""
+    return Action.choices
 
 
 class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
@@ -15,17 +59,19 @@ class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
 
 
 class AuditEntry(models.Model):
-    """One security-relevant act. Append-only: a trigger of the database refuses changes, whoever makes them.
+    """One security-relevant act. Append-only: a trigger of the database refuses changes and deletion to everybody.
+
+    Who may drop triggers or empty whole tables (TRUNCATE) is not stopped: keep that from the gateway's database user.
 
     Who and whom are kept as ids and names, not as foreign keys: the record outlives those it speaks of.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     at = models.DateTimeField(_("at"), auto_now_add=True, db_index=True)
-    action = models.CharField(_("action"), max_length=50, db_index=True)
+    action = models.CharField(_("action"), max_length=50, choices=action_choices, db_index=True)
     actor_id = models.UUIDField(_("actor id"), null=True, blank=True, db_index=True)
     actor_name = models.CharField(_("actor"), max_length=150, blank=True)
-    credential_id = models.UUIDField(_("session or API key"), null=True, blank=True)
+    credential_id = models.UUIDField(_("session or API key"), null=True, blank=True, db_index=True)
     address = models.GenericIPAddressField(_("address"), null=True, blank=True)
     request_id = models.CharField(_("request id"), max_length=100, blank=True)
     target_type = models.CharField(_("target type"), max_length=50, blank=True)
@@ -40,6 +86,10 @@ class AuditEntry(models.Model):
         verbose_name = _("audit entry")
         verbose_name_plural = _("audit entries")
         permissions: ClassVar = [("export_auditentry", "Can export the audit record")]
+        indexes: ClassVar = [
+            models.Index(Lower("actor_name"), name="audit_actor_name"),
+            models.Index(Lower("target_name"), name="audit_target_name"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.action} {self.target_name}"

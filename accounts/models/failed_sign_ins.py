@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -16,6 +18,11 @@ class FailedSignIns(models.Model):
     class Meta:
         verbose_name = _("failed sign-ins")
         verbose_name_plural = _("failed sign-ins")
+        indexes: ClassVar = [
+            models.Index(
+                fields=["blocked_until"], name="failed_blocked", condition=models.Q(blocked_until__isnull=False)
+            )
+        ]
 
     def __str__(self) -> str:
         return self.key

@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -16,6 +17,7 @@ class SessionEnd(models.TextChoices):
     ADMINISTRATOR = "administrator", _("ended by an administrator")
     PASSWORD = "password", _("the password changed")
     REUSE = "reuse", _("a used refresh token came back")
+    TOO_MANY = "too_many", _("there were too many others")
 
 
 class DeviceSession(models.Model):
@@ -47,6 +49,9 @@ class DeviceSession(models.Model):
     class Meta:
         verbose_name = _("device session")
         verbose_name_plural = _("device sessions")
+        indexes: ClassVar = [
+            models.Index(fields=["user", "-id"], name="session_open", condition=models.Q(ended_at__isnull=True))
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} ({self.device_name or self.id})"

@@ -30,16 +30,11 @@ def tidy_address(address: str) -> str:
 class GatewayUserManager(UserManager["User"]):
     """Gives a new user the role that new users have."""
 
-    @transaction.atomic
-    def create_user(self, *args: Any, **kwargs: Any) -> "User":
-        user = super().create_user(*args, **kwargs)
-        user.groups.add(Role.objects.get(name=Role.OPERATOR))
-        return user
-
-    @transaction.atomic
-    def create_superuser(self, *args: Any, **kwargs: Any) -> "User":
-        user = super().create_superuser(*args, **kwargs)
-        user.groups.add(Role.objects.get(name=Role.ADMIN))
+    def _create_user(self, username: str, email: str | None, password: str | None, **fields: Any) -> "User":
+        user: User = self._create_user_object(username, email, password, **fields)  # type: ignore[attr-defined]  # not in the stubs
+        with transaction.atomic(using=self._db):  # begins only when the password is hashed, which is slow on purpose
+            user.save(using=self._db)
+            user.groups.add(Role.objects.get(name=Role.ADMIN if user.is_superuser else Role.OPERATOR))
         return user
 
 
@@ -67,6 +62,7 @@ class User(AbstractUser):
             ("unlock_user", "Can unlock users"),
             ("use_admin_pages", "Can use the admin pages"),
         ]
+        indexes: ClassVar = [models.Index(fields=["id"], name="user_superuser", condition=models.Q(is_superuser=True))]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 Lower("username"), name="user_username_unique", violation_error_message=_("This user name is taken.")

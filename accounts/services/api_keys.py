@@ -1,10 +1,13 @@
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
 
@@ -24,15 +27,36 @@ KEPT_DEAD = timedelta(days=90)  # in the list, for its user to see what became o
 _PREFIX_LENGTH = 20  # says when the key was made: enough to tell it from others, and no secret
 
 
-def api_key_create(*, actor: User, name: str, scopes: Iterable[str], expires_at: datetime) -> tuple[ApiKey, str]:
-    """Make an API key of the actor. Return it with the key itself, which can never be shown again.
+class RawKey:
+    """The text of a key to be made: 256 bits that only its holder has.
+
+    They are random. But if the client sent an `Idempotency-Key`, they are derived from it with SECRET_KEY, so that the
+    same can be shown again without being kept.
+    """
+
+    def __init__(self, idempotency_key: str | None = None) -> None:
+        self._seed = idempotency_key
+        self._random = secrets.token_bytes(32)
+
+    def of(self, key_id: UUID) -> str:
+        secret = self._random if self._seed is None else self._derived(key_id)
+        return f"{API_KEY_START}{key_id.hex}_{urlsafe_b64encode(secret).rstrip(b'=').decode()}"
+
+    def _derived(self, key_id: UUID) -> bytes:
+        return salted_hmac("accounts.api_keys", f"{key_id.hex} {self._seed}", algorithm="sha256").digest()
+
+
+def api_key_create(
+    *, actor: User, name: str, scopes: Iterable[str], expires_at: datetime, raw_key: RawKey | None = None
+) -> tuple[ApiKey, str]:
+    """Make an API key of the actor. Return it with its text, of which only a hash is kept.
 
     Raises ValidationError, which names the fields; ApiError: too_many_api_keys.
     """
     scopes = sorted(set(scopes))
     _check_expiry(expires_at)
     key_id = new_id()
-    raw = f"{API_KEY_START}{key_id.hex}_{secrets.token_urlsafe(32)}"
+    raw = (raw_key or RawKey()).of(key_id)
     with transaction.atomic():
         User.objects.select_for_update(no_key=True).get(pk=actor.pk)  # so that the keys are counted one at a time
         if ApiKey.objects.filter(user=actor, revoked_at=None, expires_at__gt=timezone.now()).count() >= MAX_LIVE_KEYS:

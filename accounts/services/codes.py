@@ -21,7 +21,7 @@ def code_check(*, user: User, code: str, signing_in: bool = True) -> None:
         return
     if not code.strip():
         raise ApiError(ErrorCode.SECOND_FACTOR_REQUIRED)
-    failed_sign_ins.code_check(user, spare_known=signing_in)
+    failed_sign_ins.code_guess_count(user, spare_known=signing_in)
     with transaction.atomic():
         kind = use_code(user, code)
         if kind is CodeKind.RECOVERY:
@@ -31,4 +31,4 @@ def code_check(*, user: User, code: str, signing_in: bool = True) -> None:
             )
     if kind is None:
         raise ApiError(ErrorCode.SECOND_FACTOR_INVALID)
-    failed_sign_ins.code_succeeded(user)
+    failed_sign_ins.code_guesses_forget(user)

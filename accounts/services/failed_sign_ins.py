@@ -132,7 +132,7 @@ def forget(login: str) -> None:
         _forget(_lock(Q(key__in=(f"account:{account}", f"pair:{account}|{where}"))))
 
 
-def code_check(user: User, *, spare_known: bool = False) -> None:
+def code_guess_count(user: User, *, spare_known: bool = False) -> None:
     """Count a try to guess a code of the user's second factor, from wherever.
 
     `spare_known` lets through who comes from where the user was signed in before, if other limits hold there.
@@ -142,7 +142,7 @@ def code_check(user: User, *, spare_known: bool = False) -> None:
     _count({key: CODE}, user=user, spared=key if spare_known else "")
 
 
-def code_succeeded(user: User) -> None:
+def code_guesses_forget(user: User) -> None:
     FailedSignIns.objects.filter(key=_code_key(user)).delete()
 
 

@@ -8,6 +8,8 @@ with the same Message-ID).
 import logging
 import smtplib
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +17,9 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django_redis import get_redis_connection
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from accounts.mail_texts import message_of
 from accounts.models import Mail, User
@@ -27,7 +31,7 @@ logger = logging.getLogger(__name__)
 # No task lives as long: who claimed a mail and has not settled it by then is dead.
 CLAIM = timedelta(seconds=settings.CELERY_TASK_TIME_LIMIT + 20)
 FIRST_DELAY, LONGEST_DELAY = timedelta(seconds=30), timedelta(hours=1)
-RUN_SECONDS = 30
+RUN_SECONDS, AT_A_TIME = 30, 100
 MAX_ATTEMPTS = 30  # about a day
 KEEP = timedelta(days=30)
 WAKE_EXPIRES = 60
@@ -53,13 +57,26 @@ def mailed_too_often(kind: MailKind, address: str) -> bool:
     return len(times) == 5 or any(at > now - timedelta(minutes=1) for at in times)  # noqa: PLR2004 - as said above
 
 
-def mails_send_due(*, limit: int = 100) -> int:
+def mails_send_alone() -> int:
+    """Send what is due, unless somebody is at it already: a slow mail server holds one worker process, not all."""
+    try:
+        lock = get_redis_connection("default").lock("mails-send", timeout=settings.CELERY_TASK_TIME_LIMIT)
+        if not lock.acquire(blocking=False):
+            return 0
+    except RedisError as error:
+        logger.warning("mails are sent without knowing whether somebody else does: %r", error)
+        return mails_send_due()
+    try:
+        return mails_send_due()
+    finally:
+        with suppress(RedisError):  # it ends by itself, and may have
+            lock.release()
+
+
+def mails_send_due() -> int:
     """Send what is due, until nothing is, the mail server cannot be reached, or it takes long. Return how many went."""
     sent = 0
-    ends_at = time.monotonic() + RUN_SECONDS
-    for mail_id, due_at in _due(limit):
-        if time.monotonic() > ends_at:
-            break  # the sweep goes on; a worker has other things to do too
+    for mail_id, due_at in _due():
         mail = _claim(mail_id, due_at)
         if mail is None:
             continue
@@ -84,9 +101,20 @@ def _wake() -> None:
         logger.warning("no message about a mail, the sweep will find it: %r", error)
 
 
-def _due(limit: int) -> list[tuple[Any, datetime]]:
-    due = Mail.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
-    return [(mail_id, due_at) for mail_id, due_at in due.values_list("id", "due_at")[:limit] if due_at]
+def _due() -> Iterator[tuple[Any, datetime]]:
+    """Yield what is due, and what becomes due meanwhile, for RUN_SECONDS: a worker has other things to do too.
+
+    Whoever takes one must move its `due_at`, or it comes again.
+    """
+    ends_at = time.monotonic() + RUN_SECONDS
+    while due := list(
+        Mail.objects.filter(due_at__lte=timezone.now()).order_by("due_at").values_list("id", "due_at")[:AT_A_TIME]
+    ):
+        for mail_id, due_at in due:
+            if time.monotonic() > ends_at:
+                return
+            if due_at is not None:
+                yield mail_id, due_at
 
 
 def _claim(mail_id: Any, due_at: datetime) -> Mail | None:

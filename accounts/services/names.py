@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from django.db import IntegrityError, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
@@ -30,6 +31,13 @@ def taken_names_refused(*, username: str | None = None, email: str | None = None
 def name_taken_record(*, actor: User | None, **asked: str) -> None:
     """Write down that somebody asked for a taken name or address: a way to learn who has an account."""
     audit.record(Action.NAME_TAKEN, actor=actor, changes={field: ("", value) for field, value in asked.items()})
+
+
+def email_verified(*, user: User) -> None:
+    """Write down that the address is the user's. To be called in a transaction."""
+    user.email_verified_at = timezone.now()
+    user.save(update_fields=["email_verified_at"])
+    audit.record(Action.EMAIL_VERIFIED, actor=user, target=user, changes={"email": (None, user.email)})
 
 
 def _taken(username: str | None, email: str | None) -> dict[str, list[ErrorDetail]]:

@@ -10,7 +10,6 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.fields import get_error_detail
@@ -22,8 +21,10 @@ from accounts.mail_tokens import user_of_reset_token
 from accounts.models import DeviceSession, User
 from accounts.models.mail import MailKind
 from accounts.models.sessions import SessionEnd
+from accounts.powers import powers_of
 from accounts.services import failed_sign_ins
 from accounts.services.mail import mail_send, mailed_too_often
+from accounts.services.names import email_verified
 from accounts.services.sessions import sessions_end
 
 RESETS_PER_HOUR = 20
@@ -49,14 +50,30 @@ def password_confirm(*, user: User, password: str, field: str) -> None:
     failed_sign_ins.succeeded(attempt)
 
 
-def password_set(*, actor: User | None, user: User, password: str, keep_session: UUID | None = None) -> None:
+def password_set(
+    *,
+    actor: User | None,
+    user: User,
+    password: str,
+    must_change: bool | None = None,
+    keep_session: UUID | None = None,
+    reason: str = "",
+) -> None:
     """Give the user another password and end their sessions, but the one to keep; tell them by mail.
 
-    The password is taken as it is: see password_validate. API keys stay good.
+    `must_change` says whether they have to choose their own at the next sign-in; None leaves that as it is. The
+    password is taken as it is: see password_validate. API keys stay good.
+
+    Raises ApiError (permission_denied) if the user may do something that the actor may not.
     """
     hashed = make_password(password)  # slow on purpose: before the transaction
     with transaction.atomic():
-        _password_store(user, hashed, actor=actor, keep_session=keep_session)
+        powers_of(actor).require_over(user)
+        if must_change is not None:
+            user.must_change_password = must_change
+        _password_store(
+            user, hashed, actor=actor, keep_session=keep_session, also=["must_change_password"], reason=reason
+        )
 
 
 def password_change(*, user: User, current: str, new: str, keep_session: UUID | None) -> None:
@@ -104,21 +121,27 @@ def password_reset(*, token: str, password: str) -> None:
             raise _invalid_token()
         user.must_change_password = False
         if user.email_verified_at is None:
-            user.email_verified_at = timezone.now()
-            audit.record(Action.EMAIL_VERIFIED, actor=user, target=user, changes={"email": (None, user.email)})
-        _password_store(user, hashed, actor=user, also=["must_change_password", "email_verified_at"])
+            email_verified(user=user)
+        _password_store(user, hashed, actor=user, also=["must_change_password"])
     failed_sign_ins.forget(user.username)
 
 
 def _password_store(
-    user: User, hashed: str, *, actor: User | None, keep_session: UUID | None = None, also: Iterable[str] = ()
+    user: User,
+    hashed: str,
+    *,
+    actor: User | None,
+    keep_session: UUID | None = None,
+    also: Iterable[str] = (),
+    reason: str = "",
 ) -> None:
     user.password = hashed
     user.save(update_fields=["password", *also])
     sessions = DeviceSession.objects.filter(user=user)
     others = sessions.exclude(id=keep_session) if keep_session else sessions
     sessions_end(sessions=others, actor=actor, reason=SessionEnd.PASSWORD)
-    audit.record(Action.PASSWORD_CHANGED, actor=actor, target=user)
+    must_change = {"must_change_password": (None, True)} if user.must_change_password else {}
+    audit.record(Action.PASSWORD_CHANGED, actor=actor, target=user, changes=must_change, reason=reason)
     mail_send(MailKind.PASSWORD_CHANGED, user=user)
 
 

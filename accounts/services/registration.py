@@ -1,8 +1,8 @@
 """People make accounts for themselves, and show that their address is theirs."""
 
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
@@ -10,10 +10,10 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.limits import client_limit
 from accounts.mail_tokens import user_of_verification_token
-from accounts.models import User
+from accounts.models import Role, User
 from accounts.models.mail import MailKind
 from accounts.services.mail import mail_send, mailed_too_often
-from accounts.services.names import name_taken_record, taken_names_refused
+from accounts.services.names import email_verified, name_taken_record, taken_names_refused
 from accounts.services.passwords import password_validate
 from gateway.api.errors import ApiError, ErrorCode
 
@@ -30,9 +30,11 @@ def user_register(*, username: str, email: str, password: str, language: str) ->
         raise ApiError(ErrorCode.REGISTRATION_CLOSED)
     client_limit(Action.USER_REGISTERED, Action.NAME_TAKEN, limit=REGISTRATIONS_PER_HOUR)
     password_validate(password, user=User(username=username, email=email), field="password")
+    user = User(username=username, email=email, password=make_password(password), language=language)
     try:
         with taken_names_refused(username=username, email=email):
-            user = User.objects.create_user(username, email, password, language=language)
+            user.save(force_insert=True)
+            user.groups.add(Role.objects.get(name=Role.OPERATOR))
             audit.record(Action.USER_REGISTERED, actor=user, target=user)
             mail_send(MailKind.VERIFY_EMAIL, user=user)
     except ValidationError:
@@ -48,13 +50,6 @@ def email_verify(*, token: str) -> None:
         if user is None:
             raise ValidationError({"token": [ErrorDetail(_("The token is not valid any more."), code="invalid")]})
         email_verified(user=user)
-
-
-def email_verified(*, user: User) -> None:
-    """Write down that the address is the user's. To be called in a transaction."""
-    user.email_verified_at = timezone.now()
-    user.save(update_fields=["email_verified_at"])
-    audit.record(Action.EMAIL_VERIFIED, actor=user, target=user, changes={"email": (None, user.email)})
 
 
 def email_verification_resend(*, user: User) -> None:

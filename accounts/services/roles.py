@@ -16,12 +16,12 @@ from accounts.models.users import USER_NAME
 from accounts.permissions import RoleTree, name_of, permissions_named, unknown_names
 from accounts.powers import changing_access, powers_of
 from accounts.routes import routes
-from accounts.services.users import nothing_to_check
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.api.permissions import Access
 
 # Words as in user names, for the same reason.
 MAX_NAME = 150
+MEMBERS_RECORDED = 100  # by name, of those who lose a role that is deleted; all are counted
 _ROLE_NAME = re.compile(rf"{USER_NAME.pattern}( {USER_NAME.pattern})*")
 
 
@@ -56,7 +56,7 @@ def role_change(
     role: Role,
     changes: Mapping[str, Any],
     reason: str = "",
-    precondition: Callable[[], None] = nothing_to_check,
+    precondition: Callable[[], None] | None = None,
 ) -> Role:
     """Change name, description, parent, permissions (names) or requires_second_factor of a role.
 
@@ -80,7 +80,7 @@ def role_change(
 
 
 def role_delete(
-    *, actor: User | None, role: Role, reason: str = "", precondition: Callable[[], None] = nothing_to_check
+    *, actor: User | None, role: Role, reason: str = "", precondition: Callable[[], None] | None = None
 ) -> None:
     """Delete a role; its members lose it.
 
@@ -95,8 +95,9 @@ def role_delete(
             raise ApiError(ErrorCode.ROLE_IN_USE)
         if RouteRule.objects.filter(role=role).exists():  # deleted along with the role, it would open the route
             raise ApiError(ErrorCode.ROLE_IN_USE, _("A route rule asks for this role."))
-        members = sorted(role.user_set.values_list("username", flat=True))
-        changes = {field: (value, None) for field, value in {**_facts(role), "members": members}.items()}
+        members = role.user_set.order_by("username").values_list("username", flat=True)
+        facts = {**_facts(role), "member_count": members.count(), "members": list(members[:MEMBERS_RECORDED])}
+        changes = {field: (value, None) for field, value in facts.items()}
         audit.record(Action.ROLE_DELETED, actor=actor, target=role, changes=changes, reason=reason)
         role.delete()
 
@@ -136,12 +137,13 @@ def route_rule_delete(*, actor: User | None, rule: RouteRule, reason: str = "") 
         rule.delete()
 
 
-def _locked(role: Role, precondition: Callable[[], None]) -> Role:
+def _locked(role: Role, precondition: Callable[[], None] | None) -> Role:
     """Return the role as it is now; `changing_access` keeps all others from it."""
     found = Role.objects.select_related("parent").filter(pk=role.pk).first()
     if found is None:
         raise Http404
-    precondition()
+    if precondition:
+        precondition()
     return found
 
 

@@ -38,7 +38,7 @@ def second_factor_confirm(*, user: User, code: str) -> list[str]:
     state = second_factor.state_of(user)
     if state != State.PENDING:
         raise ApiError(ErrorCode.SECOND_FACTOR_EXISTS if state == State.ON else ErrorCode.NOT_FOUND)
-    failed_sign_ins.code_check(user)
+    failed_sign_ins.code_guess_count(user)
     codes = None
     with transaction.atomic():
         _lock(user)
@@ -47,7 +47,7 @@ def second_factor_confirm(*, user: User, code: str) -> list[str]:
             _tell(Action.SECOND_FACTOR_ADDED, actor=user, user=user)
     if codes is None:
         raise _wrong_code()
-    failed_sign_ins.code_succeeded(user)
+    failed_sign_ins.code_guesses_forget(user)
     return codes
 
 

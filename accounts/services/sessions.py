@@ -24,6 +24,8 @@ from gateway.batches import delete_in_batches
 from gateway.ids import new_id
 from gateway.origin import origin
 
+MAX_OPEN_SESSIONS = 1000  # of one user
+
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
@@ -67,7 +69,17 @@ def session_open(*, user: User, device_name: str, lifetime: timedelta) -> Device
         User.objects.filter(id=user.id).update(last_login=now)
         where.credential_id = session.id
         audit.record(Action.SIGNED_IN, actor=user, target=session)
+        _oldest_end(user)
     return session
+
+
+def _oldest_end(user: User) -> None:
+    """End what a user has too many of, oldest first: a script that signs in anew each time, and never out."""
+    own = DeviceSession.objects.filter(user=user, ended_at=None).order_by("-id")
+    surplus = list(own.values_list("id", flat=True)[MAX_OPEN_SESSIONS : MAX_OPEN_SESSIONS + 100])
+    if surplus:
+        sessions = DeviceSession.objects.filter(id__in=surplus)
+        sessions_end(sessions=sessions, actor=None, reason=SessionEnd.TOO_MANY)
 
 
 def credentials_check(*, login: str, password: str, code: str = "") -> User:
@@ -149,9 +161,8 @@ def sessions_end(*, sessions: "QuerySet[DeviceSession]", actor: User | None, rea
     with transaction.atomic():
         ending = list(sessions.select_for_update(of=("self",)).select_related("user").filter(ended_at=None))
         DeviceSession.objects.filter(id__in=[session.id for session in ending]).update(ended_at=now, end_reason=reason)
-        for session in ending:
-            changes = {"end_reason": ("", str(reason))}
-            audit.record(Action.SESSION_ENDED, actor=actor, target=session, changes=changes, reason=why)
+        changes = {"end_reason": ("", str(reason))}
+        audit.record_each(Action.SESSION_ENDED, actor=actor, targets=ending, changes=changes, reason=why)
         credentials_ended(session.id for session in ending)
     return len(ending)
 

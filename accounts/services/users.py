@@ -31,10 +31,6 @@ CHANGEABLE = (
 )
 
 
-def nothing_to_check() -> None:
-    """The precondition of a change that has none."""
-
-
 def user_create(
     *,
     actor: User | None,
@@ -74,7 +70,7 @@ def user_change(
     user: User,
     changes: Mapping[str, Any],
     reason: str = "",
-    precondition: Callable[[], None] = nothing_to_check,
+    precondition: Callable[[], None] | None = None,
 ) -> User:
     """Change what CHANGEABLE names; a new address counts as unverified, and deactivation ends all sessions.
 
@@ -107,7 +103,7 @@ def user_change(
 
 
 def user_delete(
-    *, actor: User | None, user: User, reason: str = "", precondition: Callable[[], None] = nothing_to_check
+    *, actor: User | None, user: User, reason: str = "", precondition: Callable[[], None] | None = None
 ) -> None:
     """Delete a user and all that is theirs. Raises Http404, ApiError: permission_denied, last_administrator."""
     with changing_access():
@@ -116,6 +112,8 @@ def user_delete(
         powers.require_over(user)
         _require_other(powers, actor, user, _("You cannot delete yourself."))
         audit.record(Action.USER_DELETED, actor=actor, target=user, changes={"email": (user.email, "")}, reason=reason)
+        # All at once: each open session that is deleted by itself would be told of by itself.
+        _sessions_end(actor, user, reason)
         user.delete()
 
 
@@ -125,7 +123,7 @@ def user_roles_set(
     user: User,
     roles: Iterable[Role],
     reason: str = "",
-    precondition: Callable[[], None] = nothing_to_check,
+    precondition: Callable[[], None] | None = None,
 ) -> User:
     """Give the user these roles and no others. Raises Http404, ApiError: permission_denied, last_administrator."""
     with changing_access():
@@ -167,11 +165,12 @@ def user_ensure(*, username: str, email: str, password: str, reset: bool, superu
     return False
 
 
-def _locked(user: User, precondition: Callable[[], None]) -> User:
+def _locked(user: User, precondition: Callable[[], None] | None) -> User:
     found = User.objects.select_for_update(no_key=True).filter(pk=user.pk).first()
     if found is None:
         raise Http404
-    precondition()
+    if precondition:
+        precondition()
     return found
 
 

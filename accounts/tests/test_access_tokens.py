@@ -1,5 +1,6 @@
 """What opens the door to `me`, and everything that must not."""
 
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from gateway.api.errors import ApiError, ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import problem_of
 
-pytestmark = [pytest.mark.security, pytest.mark.django_db]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_sessions]
 
 ME, LOGOUT, REFRESH = "/api/v2/me", "/api/v2/auth/logout", "/api/v2/auth/refresh"
 
@@ -98,6 +99,22 @@ def test_a_token_without_a_signature_or_of_another_signer_is_refused(api, signed
     )
     for token in foreign:
         problem_of(get_me(api, f"Bearer {token}"), ErrorCode.TOKEN_INVALID)
+
+
+@pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c", "kid"])
+def test_a_token_does_not_say_itself_by_which_key_it_is_to_be_read(api, signed_in, name):
+    own = "a key of the attacker, which is long enough"
+    jwk = {"kty": "oct", "alg": "HS256", "k": urlsafe_b64encode(own.encode()).decode().rstrip("=")}
+    told = {"jwk": jwk, "x5c": [jwk["k"]], "kid": "../../../dev/null"}.get(name, "https://attacker.example/keys")
+    token = jwt.encode(claims_of(signed_in[1].access), own, algorithm="HS256", headers={name: told})
+    problem_of(get_me(api, f"Bearer {token}"), ErrorCode.TOKEN_INVALID)
+
+
+def test_a_token_is_good_for_nothing_before_its_time(api, signed_in):
+    claims, now = claims_of(signed_in[1].access), int(timezone.now().timestamp())
+    for name in ("nbf", "iat"):
+        problem_of(get_me(api, f"Bearer {signed({**claims, name: now + 60})}"), ErrorCode.TOKEN_INVALID)
+    assert get_me(api, f"Bearer {signed({**claims, 'nbf': now - 60})}").status_code == 200
 
 
 @pytest.mark.parametrize(

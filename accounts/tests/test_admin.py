@@ -1,5 +1,6 @@
 """The admin's door: who gets in, for how long, and what they must do first."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from accounts import sign_in_cache
 from accounts.audit import Action
 from accounts.models import AuditEntry, DeviceSession, FailedSignIns, Mail, Role, User
 from accounts.models.sessions import SessionEnd
@@ -17,7 +19,7 @@ from accounts.tests.people import person
 from accounts.tests.second_factors import add_second_factor, code_of, wrong_code_of
 from conftest import PASSWORD
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 HOME, LOGIN = "/admin/", "/admin/login/?next=/admin/"
 USERS, ADD, ROLES = "/admin/accounts/user/", "/admin/accounts/user/add/", "/admin/accounts/role/"
@@ -135,6 +137,41 @@ def test_nobody_comes_in_by_the_session_of_another(admin, alice):
     session["device_session"] = signed_in(admin).session["device_session"]
     session.save()
     assert not enters(client)
+
+
+def test_a_sign_in_lasts_twelve_hours_however_busy(client, admin):
+    client.post(LOGIN, {"username": "admin", "password": PASSWORD})
+    assert client.cookies["sessionid"]["max-age"] == 12 * 3600
+    session = DeviceSession.objects.get(user=admin)
+    assert abs(session.expires_at - session.created_at - timedelta(hours=12)) < timedelta(minutes=1)
+    assert enters(client)
+    session.refresh_from_db()
+    assert session.expires_at - session.created_at < timedelta(hours=12, minutes=1)
+    DeviceSession.objects.update(expires_at=timezone.now())
+    sign_in_cache.forget([session.id])
+    assert not enters(client)
+
+
+def test_a_cookie_from_before_the_sign_in_opens_nothing(client, admin):
+    """Nobody gives a victim a cookie to sign in with, and comes in by it then."""
+    session = client.session
+    session["x"] = 1
+    session.save()
+    planted = session.session_key
+    client.cookies["sessionid"] = planted
+    client.post(LOGIN, {"username": "admin", "password": PASSWORD})
+    assert enters(client)
+    own = client.cookies["sessionid"].value
+    assert own != planted
+    assert re.fullmatch("[a-z0-9]{32}", own)  # 165 bits
+    client.cookies["sessionid"] = planted
+    assert not enters(client)
+
+
+def test_the_way_out_is_on_every_page(admin):
+    client = signed_in(admin)
+    for path in (HOME, USERS, ADD, f"{USERS}{admin.pk}/change/", ROLES, CHANGE_PASSWORD, SECOND_FACTOR):
+        assert 'action="/admin/logout/"' in client.get(path).content.decode()
 
 
 def test_signing_out_ends_the_session(admin):
@@ -266,6 +303,32 @@ def test_who_must_verify_the_address_gets_another_mail(admin, settings):
     assert admin.email in page.content.decode()
     client.post("/admin/email-verification/")
     assert Mail.objects.filter(user=admin).exists()
+
+
+# --- password managers ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_typed_as_a_password_is_hidden_and_can_be_pasted_or_filled_in(client, admin):
+    inside = signed_in(admin)
+    pages = {
+        LOGIN: (client, {"password": "current-password"}),
+        CHANGE_PASSWORD: (inside, {"old_password": "current-password", "new_password1": "new-password"}),
+        SECOND_FACTOR: (inside, {"password": "current-password"}),
+        ADD: (inside, {"password1": "new-password", "password2": "new-password"}),
+        f"{USERS}{admin.pk}/password/": (inside, {"password1": "new-password", "password2": "new-password"}),
+    }
+    for path, (visitor, fields) in pages.items():
+        page = visitor.get(path).content.decode()
+        assert "onpaste" not in page
+        inputs = {re.search(r'name="(\w+)"', tag)[1]: tag for tag in re.findall(r'<input[^>]+name="\w+"[^>]*>', page)}
+        for name, helper in fields.items():
+            assert 'type="password"' in inputs[name]
+            assert f'autocomplete="{helper}"' in inputs[name]
+        assert all(
+            'type="password"' in tag
+            for name, tag in inputs.items()
+            if "password" in name and name != "must_change_password"
+        )
 
 
 # --- odds and ends --------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from accounts.services.sessions import session_start
 from accounts.tests.people import client_with_key, person
 from conftest import PASSWORD
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 SESSIONS, KEYS = "/admin/accounts/devicesession/", "/admin/accounts/apikey/"
 FAILURES, MAILS, AUDIT = "/admin/accounts/failedsignins/", "/admin/accounts/mail/", "/admin/accounts/auditentry/"

@@ -9,7 +9,7 @@ from accounts.models import AuditEntry, Role, RouteRule
 from accounts.permissions import permissions_named, role_permissions
 from accounts.tests.people import person, role_with
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 ROLES, RULES = "/admin/accounts/role/", "/admin/accounts/routerule/"
 WHY = "as the ticket says"

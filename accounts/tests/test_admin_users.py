@@ -19,7 +19,7 @@ from conftest import PASSWORD
 from gateway.admin import confirmation
 from tests.rows import ended_command
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 USERS, ADD = "/admin/accounts/user/", "/admin/accounts/user/add/"
 WHY = "as the ticket says"

@@ -17,7 +17,7 @@ from gateway.api.errors import ApiError, ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = [pytest.mark.security, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.security, pytest.mark.security_sessions]
 
 KEYS, ME, COMMANDS = "/api/v2/api-keys", "/api/v2/me", "/api/v2/commands"
 READ, SUBMIT, MANAGE = "commands.read_own_command", "commands.submit_command", "accounts.manage_own_apikey"
@@ -119,12 +119,6 @@ def test_a_key_lives_a_year_at_most(api, alice):
     assert client.post(KEYS, body(expires_at=soon(days=366, seconds=-5).isoformat())).status_code == 201
     answer = client.post(KEYS, body(expires_at=soon(days=366, seconds=5).isoformat()))
     assert fields_of(answer) == {"expires_at": "too_far"}
-
-
-def test_a_repeat_cannot_be_answered_the_same_and_says_so(api, alice):
-    answer = api(alice).post(KEYS, body(), HTTP_IDEMPOTENCY_KEY="one")
-    assert fields_of(answer) == {"Idempotency-Key": "not_supported"}
-    assert not ApiKey.objects.exists()
 
 
 def test_nobody_has_more_live_keys_than_the_limit(api, alice, bob, monkeypatch):

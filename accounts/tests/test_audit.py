@@ -14,7 +14,7 @@ from accounts.audit import Action
 from accounts.models import ApiKey, AuditEntry, User
 from conftest import PASSWORD
 
-pytestmark = [pytest.mark.security, pytest.mark.django_db]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 LOGIN, REFRESH, KEYS = "/api/v2/auth/login", "/api/v2/auth/refresh", "/api/v2/api-keys"
 CHANGE, RESET = "/api/v2/auth/password/change", "/api/v2/auth/password/reset"

@@ -5,11 +5,13 @@ from datetime import timedelta
 import pytest
 from django.contrib.sessions.models import Session
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.models import ApiKey
+from accounts.second_factor import PENDING_FOR, begin
 from accounts.services.api_keys import KEPT_DEAD, dead_api_keys_delete
 from accounts.services.sessions import expired_sessions_delete
-from accounts.tasks import delete_dead_api_keys
+from accounts.tasks import delete_dead_api_keys, delete_old_pending_second_factors
 from gateway.batches import delete_in_batches
 
 pytestmark = pytest.mark.django_db
@@ -38,6 +40,16 @@ def test_the_task_deletes_them(alice):
     key_of(alice, "long expired", expires_in=-KEPT_DEAD - timedelta(seconds=1))
     delete_dead_api_keys()
     assert not ApiKey.objects.exists()
+
+
+def test_secrets_that_were_not_confirmed_in_time_go(alice, bob):
+    for user in (alice, bob):
+        begin(user)
+    confirmed = TOTPDevice.objects.create(user=alice, name="app", confirmed=True)
+    TOTPDevice.objects.exclude(user=bob).update(created_at=timezone.now() - PENDING_FOR - timedelta(seconds=1))
+    delete_old_pending_second_factors()
+    assert {device.user for device in TOTPDevice.objects.filter(confirmed=False)} == {bob}
+    assert TOTPDevice.objects.filter(confirmed=True).get() == confirmed
 
 
 def test_expired_sessions_of_the_admin_pages_go_too():

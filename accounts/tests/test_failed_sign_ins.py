@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models import F
 from django.test import RequestFactory
 from django.utils import timezone
+from django_redis import get_redis_connection
 
 from accounts.audit import Action
 from accounts.forms import AdminLoginForm
@@ -22,7 +23,7 @@ from gateway.api.errors import ErrorCode
 from gateway.origin import origin_of_scope
 from gateway.tests.expect import problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 LOGIN = "/api/v2/auth/login"
 HOME, HERE = "192.0.2.1", "198.51.100.7"
@@ -79,7 +80,7 @@ def refused(answer) -> int:
 # --- it gets slow -----------------------------------------------------------------------------------------------------
 
 
-def test_after_five_failures_in_a_row_each_has_to_wait_twice_as_long_up_to_a_quarter_of_an_hour(sign_in, alice):
+def test_after_five_failures_each_waits_twice_as_long_up_to_a_quarter_of_an_hour(sign_in, alice):
     for _ in range(5):
         problem_of(sign_in(password="wrong"), ErrorCode.INVALID_CREDENTIALS)
     delays = []
@@ -170,6 +171,13 @@ def test_the_addresses_of_one_ipv6_network_are_one_client(sign_in, alice):
         sign_in(f"user{number}", "wrong", at=f"2001:db8:1:1::{number:x}")
     assert refused(sign_in(at="2001:db8:1:1:ffff::1")) == 1
     assert sign_in(at="2001:db8:1:2::1").status_code == 200
+
+
+def test_a_redis_that_is_emptied_forgets_no_failure(sign_in, alice):
+    for _ in range(5):
+        sign_in(password="wrong")
+    get_redis_connection("default").flushdb()
+    assert refused(sign_in()) == 1
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,7 +10,7 @@ from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 LOGIN = "/api/v2/auth/login"
 GOOD = {"login": "alice", "password": PASSWORD}

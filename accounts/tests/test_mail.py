@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 from django.conf import settings as django_settings
@@ -17,13 +17,14 @@ from django.core import mail
 from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from accounts.mail_texts import message_of
 from accounts.mail_tokens import user_of_reset_token, user_of_verification_token
 from accounts.models import Mail, User
 from accounts.models.mail import MailKind
 from accounts.services import mail as outbox
-from accounts.services.mail import mail_send, mails_send_due, settled_mails_delete
+from accounts.services.mail import mail_send, mails_send_alone, mails_send_due, settled_mails_delete
 from accounts.tasks import delete_settled_mails, mails_send
 from conftest import PASSWORD
 
@@ -200,6 +201,45 @@ def test_two_workers_send_no_mail_twice(smtp, db):
     assert len({sent["Message-ID"] for sent in smtp.taken}) == len(smtp.taken) == len(rows)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_mail_server_holds_one_worker_and_what_comes_meanwhile_goes_out_too(db, monkeypatch):
+    alice = User.objects.create_user("alice", "alice@example.com", PASSWORD)
+    mail_send(MailKind.PASSWORD_CHANGED, user=alice)
+    send, begun, go_on = outbox._send, Event(), Event()
+
+    def slowly(row):
+        begun.set()
+        assert go_on.wait(30)
+        return send(row)
+
+    def work():
+        try:
+            return mails_send_alone()
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(outbox, "_send", slowly)
+    with ThreadPoolExecutor(1) as executor:
+        first = executor.submit(work)
+        assert begun.wait(30)
+        mail_send(MailKind.PASSWORD_CHANGED, user=alice)
+        assert mails_send_alone() == 0
+        go_on.set()
+        assert first.result(30) == 2
+    assert mails_send_alone() == 0
+    mail_send(MailKind.PASSWORD_CHANGED, user=alice)
+    assert mails_send_alone() == 1
+
+
+def test_without_redis_mails_go_out_all_the_same(alice, monkeypatch):
+    def down(_alias):
+        raise RedisConnectionError
+
+    monkeypatch.setattr(outbox, "get_redis_connection", down)
+    mail_send(MailKind.PASSWORD_CHANGED, user=alice)
+    assert mails_send_alone() == 1
+
+
 def test_a_mail_whose_worker_died_is_sent_by_another_when_its_claim_ends(alice, monkeypatch):
     row = mail_send(MailKind.PASSWORD_CHANGED, user=alice)
 
@@ -336,6 +376,7 @@ def test_without_one_the_mail_says_where_the_token_goes(alice):
 
 
 @pytest.mark.security
+@pytest.mark.security_authentication
 def test_tokens_are_neither_kept_nor_logged(alice, smtp, caplog):
     caplog.set_level(logging.DEBUG)
     smtp.refusals = {"DATA": "452 later"}

@@ -13,7 +13,7 @@ from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 ME, VERIFY = "/api/v2/me", "/api/v2/auth/email/verify"
 NEW_ADDRESS = {"email": "new@example.com", "current_password": PASSWORD}

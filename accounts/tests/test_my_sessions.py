@@ -19,7 +19,7 @@ from gateway.api.errors import ApiError, ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_sessions]
 
 SESSIONS, ME, LOGIN, REFRESH = "/api/v2/me/sessions", "/api/v2/me", "/api/v2/auth/login", "/api/v2/auth/refresh"
 

@@ -3,7 +3,7 @@ from django.core.exceptions import ValidationError
 
 from accounts.password_words import OwnWordsValidator
 
-pytestmark = pytest.mark.security
+pytestmark = [pytest.mark.security, pytest.mark.security_authentication]
 
 
 @pytest.mark.parametrize(

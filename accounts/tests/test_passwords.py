@@ -22,7 +22,7 @@ from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 FORGOT, RESET, CHANGE = (f"/api/v2/auth/password/{name}" for name in ("forgot", "reset", "change"))
 LOGIN, REFRESH, ME = "/api/v2/auth/login", "/api/v2/auth/refresh", "/api/v2/me"

@@ -9,13 +9,16 @@ from django.db import connection
 from django.db.models import F
 from rest_framework_simplejwt.tokens import RefreshToken
 
-from accounts.models import DeviceSession
+from accounts.audit import Action
+from accounts.models import AuditEntry, DeviceSession, Mail
+from accounts.models.mail import MailKind
+from accounts.models.sessions import SessionEnd
 from accounts.services.sessions import session_refresh, session_start
 from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_sessions]
 
 REFRESH, ME = "/api/v2/auth/refresh", "/api/v2/me"
 
@@ -78,6 +81,23 @@ def test_a_stolen_token_ends_only_its_own_session(refresh, first, alice):
     let_the_grace_pass()
     problem_of(refresh(first), ErrorCode.TOKEN_REUSED)
     assert refresh(other).status_code == 200
+
+
+def test_a_theft_is_told_to_the_user_and_written_down(refresh, first, alice):
+    refresh(first)
+    let_the_grace_pass()
+    problem_of(refresh(first), ErrorCode.TOKEN_REUSED)
+    assert Mail.objects.get(kind=MailKind.SESSION_STOLEN).user == alice
+    session = DeviceSession.objects.get()
+    assert session.end_reason == SessionEnd.REUSE
+    assert AuditEntry.objects.get(action=Action.REFRESH_TOKEN_REUSED).target_id == str(session.id)
+
+
+def test_a_thief_as_quick_as_the_owner_is_found_out_by_the_next_refresh(refresh, first):
+    own, stolen = (refresh(first).json()["refresh"] for _ in range(2))
+    assert refresh(own).status_code == 200
+    let_the_grace_pass()
+    problem_of(refresh(stolen), ErrorCode.TOKEN_REUSED)
 
 
 def test_an_expired_refresh_token_says_so(refresh, first):

@@ -18,7 +18,7 @@ from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 REGISTER, VERIFY, RESEND, ME = (
     "/api/v2/auth/register",

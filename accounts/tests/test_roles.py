@@ -13,7 +13,7 @@ from accounts.tests.people import person, person_with, role_with
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 ROLES, COMMANDS = "/api/v2/roles", "/api/v2/commands"
 NOBODY = "019330d0-6f1e-7c3a-9d0b-2f5f0c6f0001"

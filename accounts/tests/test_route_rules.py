@@ -18,7 +18,7 @@ from gateway.api.errors import ApiError, ErrorCode
 from gateway.api.permissions import Access
 from gateway.api.views import ApiView
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 COMMANDS, PERMISSIONS = "/api/v2/commands", "/api/v2/me/permissions"
 READ, SUBMIT = "commands.read_own_command", "commands.submit_command"

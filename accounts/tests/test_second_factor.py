@@ -24,7 +24,7 @@ from conftest import PASSWORD
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 LOGIN = "/api/v2/auth/login"
 MINE = "/api/v2/me/second-factor"
@@ -305,7 +305,7 @@ def test_the_door_of_the_admin_pages_asks_for_the_code_too(admin):
     assert admin_form(code).has_error("__all__", "second_factor_invalid")
 
 
-def test_it_says_the_same_to_who_may_not_enter_as_to_who_does_not_know_the_password(alice, admin):
+def test_it_says_the_same_to_who_may_not_enter_as_to_who_guesses(alice, admin):
     refusals = [admin_form("", "alice"), admin_form("", "alice", "wrong"), admin_form("", "nobody")]
     refusals += [admin_form("", "admin", "wrong")]
     assert len({str(form.errors) for form in refusals}) == 1

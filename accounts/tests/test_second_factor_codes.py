@@ -1,21 +1,24 @@
 """A code of the second factor: asked for at the sign-in, good once, and too long to guess."""
 
+from base64 import b32decode
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
 from django.db import connection
 from django_otp.oath import totp
+from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from accounts.audit import Action
+from accounts.mail_tokens import reset_token
 from accounts.models import AuditEntry, FailedSignIns
 from accounts.tests.second_factors import add_second_factor, code_of, no_delay, wrong_code_of
 from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 LOGIN = "/api/v2/auth/login"
 MINE = "/api/v2/me/second-factor"
@@ -121,7 +124,7 @@ def test_of_two_who_use_one_code_at_once_one_gets_in(sign_in, codes, alice, kind
         assert sorted(executor.map(enter, range(together.parties))) == [200, 401, 401, 401]
 
 
-def test_whether_there_is_a_second_factor_is_told_only_to_who_knows_the_password(sign_in, codes, bob):
+def test_a_second_factor_is_told_of_only_to_who_knows_the_password(sign_in, codes, bob):
     bodies = []
     for login in ("alice", "bob", "nobody"):
         for code in ({}, {"code": "123456"}):
@@ -144,6 +147,34 @@ def test_who_has_none_may_send_a_code_nevertheless(sign_in, alice):
 
 def test_a_blank_code_is_none(sign_in, codes):
     assert fields_of(sign_in(code="  ")) == {"code": "blank"}
+
+
+def test_a_new_password_by_mail_does_not_take_the_place_of_a_code(api, sign_in, codes, alice):
+    alice.refresh_from_db()
+    new = "a long new password"
+    given = {"token": reset_token(alice), "password": new}
+    answer = api(None).post("/api/v2/auth/password/reset", given)
+    assert (answer.status_code, answer.content) == (204, b"")
+    problem_of(sign_in(password=new), ErrorCode.SECOND_FACTOR_REQUIRED)
+    assert sign_in(password=new, code=code_of(alice)).status_code == 200
+
+
+def test_secrets_and_recovery_codes_are_what_the_system_makes_of_chance(signed_in, alice, monkeypatch):
+    """Patched are the two sources that are fit for it: whatever else they came from would differ."""
+    monkeypatch.setattr("django_otp.util.urandom", lambda length: b"\1" * length)
+    monkeypatch.setattr("accounts.second_factor.token_bytes", lambda length: b"\0" * length)
+    secret = signed_in.post(MINE, {"password": PASSWORD}).json()["secret"]
+    assert b32decode(secret) == b"\1" * 20
+    recovery_codes = signed_in.post(CONFIRM, {"code": code_of(alice)}).json()["recovery_codes"]
+    assert set(recovery_codes) == {"-".join(["aaaa"] * 6)}
+
+
+def test_of_a_recovery_code_only_a_hash_is_kept(codes):
+    kept = str(list(StaticToken.objects.values())).lower()
+    assert StaticToken.objects.count() == len(codes) == 10
+    assert not [code for code in codes if code in kept or code.replace("-", "") in kept]
+    bits = 5 * len(codes[0].replace("-", ""))
+    assert bits >= 112  # else the hash would have to be a slow one with a salt (ASVS 6.5.2)
 
 
 # --- guessing ---------------------------------------------------------------------------------------------------------

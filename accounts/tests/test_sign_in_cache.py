@@ -27,7 +27,7 @@ from gateway.settings.base import redis_settings
 from gateway.tests.expect import problem_of
 from tests.own_redis import OwnRedis
 
-pytestmark = [pytest.mark.security, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.security, pytest.mark.security_sessions]
 
 ME, COMMANDS = "/api/v2/me", "/api/v2/commands"
 

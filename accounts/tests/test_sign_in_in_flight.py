@@ -16,7 +16,7 @@ from accounts.services.users import user_change, user_delete
 from conftest import PASSWORD
 from gateway.api.errors import ApiError, ErrorCode
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_sessions]
 
 ENDINGS = {
     "password": lambda user: password_set(actor=None, user=user, password="a long new password"),

@@ -14,7 +14,7 @@ from accounts.signals import session_ended
 from accounts.tasks import delete_expired_sessions
 from conftest import PASSWORD
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_authentication]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,19 @@ def test_ending_a_session_twice_keeps_the_first_end(alice):
     session_end(session_id=session.id, actor=None, reason=SessionEnd.LOGOUT)
     session.refresh_from_db()
     assert session.ended_at == first
+
+
+def test_a_new_gateway_has_no_users(db):
+    """What has run until now are the migrations, and what they set off."""
+    assert not User.objects.exists()
+
+
+def test_nothing_is_kept_of_a_user_that_could_stand_in_for_the_password(db):
+    """No hint, no secret question: whoever adds a field thinks of that here."""
+    assert {field.name for field in User._meta.concrete_fields} == {
+        *("id", "username", "email", "email_verified_at", "first_name", "last_name", "language", "password"),
+        *("must_change_password", "is_active", "is_staff", "is_superuser", "date_joined", "last_login"),
+    }
 
 
 @pytest.mark.parametrize("superuser", [False, True])

@@ -12,7 +12,7 @@ from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import escaped_json, fields_of, problem_of
 
-pytestmark = [pytest.mark.django_db, pytest.mark.security]
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 USERS, ME = "/api/v2/users", "/api/v2/me"
 NOBODY = "019330d0-6f1e-7c3a-9d0b-2f5f0c6f0001"

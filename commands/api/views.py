@@ -1,8 +1,7 @@
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
-from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -31,21 +30,16 @@ from commands.selectors import (
     waiting_for,
 )
 from commands.services import as_submitted, command_cancel, command_submit, runner_report
+from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from gateway.api.permissions import Access
 from gateway.api.views import ApiView
 from integrations.clients.errors import InvalidAnswerError
-
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="Same key and body, same answer; up to 255 characters."
-)
 
 
 class CommandListView(ApiView):
     required_permissions: ClassVar = {"GET": "commands.read_own_command", "POST": "commands.submit_command"}
     serializer_class = CommandOutput
-
-    def get_query_serializer_class(self) -> Any:
-        return CommandQuery if self.request.method in ("GET", "HEAD") else super().get_query_serializer_class()
+    query_serializer_class = CommandQuery
 
     @extend_schema(responses=CommandOutput(many=True))
     def get(self, request: SignedInRequest) -> Response:
@@ -137,11 +131,3 @@ class RunnerCallbackView(ApiView):
         except InvalidAnswerError as error:
             raise exceptions.ValidationError({"body": [error.detail]}) from error
         return Response(status=204)
-
-
-def idempotency_key(request: Request) -> str | None:
-    """Return the header, None if there is none. Raises ValidationError if it is not fit to be one."""
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not (0 < len(key) <= 255 and key.isascii() and key.isprintable()):  # noqa: PLR2004 - column
-        raise exceptions.ValidationError({"Idempotency-Key": [_("Must be 1 to 255 printable ASCII characters.")]})
-    return key

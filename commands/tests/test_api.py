@@ -160,6 +160,8 @@ class TestIdempotency:
         assert Command.objects.count() == 0
 
 
+@pytest.mark.security
+@pytest.mark.security_access
 class TestAccess:
     def test_a_stranger_gets_nothing(self, api, command):
         stranger = api(None)

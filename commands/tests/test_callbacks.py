@@ -115,12 +115,16 @@ def test_a_callback_waits_for_the_worker_and_neither_gives_way(running, sandbox)
     assert running.stage_runs.filter(stage=Stage.RUNNER).count() == 1
 
 
+@pytest.mark.security
+@pytest.mark.security_sessions
 def test_a_callback_about_another_task_is_not_believed(running):
     lie = {"id": "other", "status": "completed", "lastFileId": "other.last"}
     assert APIClient().post(url_of(running), lie, format="json").status_code == 204
     assert run_of(running).reported is None
 
 
+@pytest.mark.security
+@pytest.mark.security_sessions
 def test_a_callback_that_lies_about_the_file_is_found_out(running):
     lie = {"id": run_of(running).remote_id, "status": "completed", "lastFileId": "no-such-file.last"}
     APIClient().post(url_of(running), lie, format="json")
@@ -153,6 +157,8 @@ def test_a_callback_that_makes_no_sense_is_refused_and_changes_nothing(running, 
     assert Command.objects.filter(id=running.id).values().get() == before
 
 
+@pytest.mark.security
+@pytest.mark.security_sessions
 def test_an_address_that_this_gateway_did_not_make_is_unknown(running):
     token = callback_token(running.id)
     for forged in (token[:-1] + ("a" if token[-1] != "a" else "b"), running.id.hex, "x", f"{running.id.hex}:"):

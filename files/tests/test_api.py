@@ -38,6 +38,8 @@ def test_the_owner_sees_what_is_known_of_a_file(api, alice, file):
     }
 
 
+@pytest.mark.security
+@pytest.mark.security_access
 @pytest.mark.parametrize("part", ["", "/content"])
 def test_nobody_else_sees_it(api, bob, admin, file, part):
     for person in (bob, admin):

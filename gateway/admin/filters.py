@@ -4,7 +4,8 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, Q, QuerySet, Value
+from django.db.models.functions import Lower
 from django.http import HttpRequest
 from django.utils.formats import get_format
 from django.utils.timezone import get_current_timezone
@@ -63,7 +64,9 @@ class UserFilter(TextFilter):
         try:
             return users.filter(pk=UUID(value))
         except ValueError:
-            return users.filter(Q(username__iexact=value) | Q(email__iexact=value))
+            wanted = Lower(Value(value))  # as the unique indexes have it; `iexact` compares capitals
+            users = users.alias(name=Lower("username"), address=Lower("email"))
+            return users.filter(Q(name=wanted) | Q(address=wanted))
 
 
 class OwnerFilter(UserFilter):

@@ -139,6 +139,14 @@ class SavingAdmin(GatewayAdmin[M]):
         """Delete a row, by a service."""
         raise NotImplementedError
 
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Write nothing into Django's own log: the audit record has it, and more."""
+
+    log_change = log_addition
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Write nothing: the same."""
+
     def get_formset_kwargs(self, request: HttpRequest, obj: M, inline: Any, prefix: str) -> dict[str, Any]:
         kwargs: dict[str, Any] = super().get_formset_kwargs(request, obj, inline, prefix)
         if isinstance(inline, ReadOnlyInline):

@@ -43,7 +43,15 @@ class ApiView(generics.GenericAPIView[Any]):
         return Response(status=204)
 
     def get_query_serializer_class(self) -> type[serializers.Serializer[Any]]:
-        return self.query_serializer_class
+        """Return that of the view for reading; what changes something takes no query."""
+        return self.query_serializer_class if self.request.method in ("GET", "HEAD") else NoQuery
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let no cache keep what is one person's, unless it asks again whether that still holds (RFC 9111, 5.2.2)."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "private, no-cache"
+        return response
 
     def read_body(self, request: Request, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         """Return the validated body. Raises ValidationError, which names the fields."""

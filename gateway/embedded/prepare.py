@@ -7,15 +7,19 @@ from pathlib import Path
 
 import django
 from django.core.management import call_command
+from django.db import connection
 
 ADMIN, DEMO = "admin", "demo"
 
 
 def prepare() -> dict[str, str]:
     """Return, per user, the password if it is new, else where it comes from."""
-    from accounts.services.users import user_ensure  # noqa: PLC0415 - models can be imported after django.setup() only
+    from accounts.services.users import user_ensure  # noqa: PLC0415 - the same
+    from accounts.sqlite import audit_deletion_refuse  # noqa: PLC0415 - models can be imported after django.setup() only
 
     call_command("migrate", interactive=False, verbosity=0)
+    if connection.vendor == "sqlite":
+        audit_deletion_refuse()
     file = Path(os.environ["DATA_DIR"]) / "passwords"
     kept = _read(file)
     told = {}

@@ -261,6 +261,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "delete-old-answers": {
+        "task": "accounts.tasks.delete_old_answers",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3600},
+    },
+    "delete-old-pending-second-factors": {
+        "task": "accounts.tasks.delete_old_pending_second_factors",
+        "schedule": timedelta(hours=1),
+        "options": {"expires": 3600},
+    },
     "delete-old-failures": {
         "task": "accounts.tasks.delete_old_failures",
         "schedule": timedelta(hours=1),

@@ -9,6 +9,8 @@ from gateway.api.body_limit import BodyLimit
 from gateway.api.errors import ErrorCode
 from gateway.asgi import application
 
+pytestmark = [pytest.mark.security, pytest.mark.security_authentication]
+
 LIMIT = 100
 
 

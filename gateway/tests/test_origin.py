@@ -6,7 +6,7 @@ from django.test import RequestFactory
 
 from gateway.origin import Origin, OriginMiddleware, client_address, network_of, origin, origin_of_scope
 
-pytestmark = pytest.mark.security
+pytestmark = [pytest.mark.security, pytest.mark.security_authentication]
 
 PEER = "10.0.0.9"
 

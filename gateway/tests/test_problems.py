@@ -126,6 +126,8 @@ def test_the_largest_body_is_taken_and_one_byte_more_is_not(api, alice, settings
     problem_of(answer, ErrorCode.BODY_TOO_LARGE)
 
 
+@pytest.mark.security
+@pytest.mark.security_access
 @pytest.mark.parametrize("door", ["fails", "fails-outside-drf"])
 @pytest.mark.parametrize("name", ["unexpected", "denied", "suspicious"])
 def test_a_failure_tells_nothing_of_the_inside(stranger, caplog, door, name):
@@ -153,6 +155,8 @@ def test_an_unknown_host(stranger):
     problem_of(stranger.get(ME, HTTP_HOST="evil.example"), ErrorCode.BAD_REQUEST)
 
 
+@pytest.mark.security
+@pytest.mark.security_access
 def test_a_view_that_states_no_permission_serves_nobody(api, admin, stranger):
     problem_of(stranger.get("/forgot"), ErrorCode.NOT_AUTHENTICATED)
     problem_of(api(admin).get("/forgot"), ErrorCode.PERMISSION_DENIED)

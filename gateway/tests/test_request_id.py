@@ -45,6 +45,8 @@ def test_a_line_outside_of_requests_has_a_dash():
     assert record.__dict__["request_id"] == "-"
 
 
+@pytest.mark.security
+@pytest.mark.security_sessions
 def test_the_token_of_a_callback_stays_out_of_the_logs():
     record = logging.LogRecord(
         "x", logging.WARNING, "", 0, "%s: %s", ("Not Found", "/api/v2/callbacks/runner/a:b"), None

@@ -9,6 +9,8 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+pytestmark = [pytest.mark.security, pytest.mark.security_sessions]
+
 GOOD = {
     "SECRET_KEY": "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5zA7bC9dE1fG3hI5jK7",
     "ALLOWED_HOSTS": "gateway.example,.example.org",

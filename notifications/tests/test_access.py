@@ -14,7 +14,7 @@ from accounts.services.sessions import session_end
 from notifications import consumers
 from notifications.tests.conftest import make_command, wait_until
 
-pytestmark = [pytest.mark.security, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.security, pytest.mark.security_access]
 
 READ = "commands.read_own_command"
 

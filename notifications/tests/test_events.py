@@ -83,6 +83,8 @@ def test_a_number_from_the_future_is_brought_back(alice, dial_as):
     assert client.events(1) == [4]
 
 
+@pytest.mark.security
+@pytest.mark.security_access
 def test_what_others_own_and_what_does_not_exist_look_the_same(alice, bob, dial_as):
     foreign, missing = f"command:{make_command(bob).id}", f"command:{new_id()}"
     own = make_command(alice)
@@ -99,6 +101,8 @@ def test_what_others_own_and_what_does_not_exist_look_the_same(alice, bob, dial_
     assert client.events(1) == [1]
 
 
+@pytest.mark.security
+@pytest.mark.security_access
 def test_nobody_hears_of_a_foreign_command(alice, bob, dial_as):
     command = make_command(bob)
     stranger, owner = dial_as(alice), dial_as(bob)

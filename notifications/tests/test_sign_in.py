@@ -16,7 +16,7 @@ from notifications import consumers, tickets
 from notifications.tests.conftest import make_command
 from notifications.tickets import ticket_issue, ticket_redeem
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.security, pytest.mark.security_sessions]
 
 
 # --- the three ways in -----------------------------------------------------------------------------------------------
@@ -117,6 +117,13 @@ def test_a_ticket_that_was_made_up(dial):
         client = dial(f"?ticket={ticket}")
         assert client.expect("error")["code"] == "token_invalid"
         assert client.close_code() == 4401
+
+
+def test_a_ticket_cannot_be_guessed(alice, sign_in):
+    entry = sign_in_by_token(sign_in(alice)[1].access)
+    tickets_issued = {ticket_issue(entry).ticket for _ in range(100)}
+    assert len(tickets_issued) == 100
+    assert {len(ticket) for ticket in tickets_issued} == {43}  # 256 bits
 
 
 def test_a_ticket_lasts_30_seconds(alice, sign_in):

@@ -1,26 +1,24 @@
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
-from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, extend_schema
-from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
 from accounts.api.serializers.api_keys import ApiKeyInput, ApiKeyOutput, NewApiKeyOutput
+from accounts.idempotency import answer_once
 from accounts.requests import SignedInRequest
 from accounts.selectors import api_key_get, api_key_list
-from accounts.services.api_keys import api_key_create, api_key_revoke
+from accounts.services.api_keys import RawKey, api_key_create, api_key_revoke
+from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from gateway.api.serializers import PageQuery
-from gateway.api.views import ApiView, NoQuery
+from gateway.api.views import ApiView
 
 
 class ApiKeyListView(ApiView):
     required_permissions: ClassVar = {"GET": "accounts.manage_own_apikey", "POST": "accounts.manage_own_apikey"}
     device_session_only = True
     serializer_class = ApiKeyOutput
-
-    def get_query_serializer_class(self) -> type[serializers.Serializer[Any]]:
-        return PageQuery if self.request.method in ("GET", "HEAD") else NoQuery
+    query_serializer_class = PageQuery
 
     @extend_schema(responses=ApiKeyOutput(many=True))
     def get(self, request: SignedInRequest) -> Response:
@@ -31,6 +29,7 @@ class ApiKeyListView(ApiView):
     @extend_schema(
         request=ApiKeyInput,
         responses={201: NewApiKeyOutput},
+        parameters=[IDEMPOTENCY_KEY],
         examples=[
             OpenApiExample(
                 "For a machine that sends commands",
@@ -46,15 +45,19 @@ class ApiKeyListView(ApiView):
     def post(self, request: SignedInRequest) -> Response:
         """Make an API key: send it as `Authorization: Bearer <key>`, as you would an access token.
 
-        The key is in this answer and nowhere else: only its hash is kept. Therefore a repeat could not be answered in
-        the same way, and an `Idempotency-Key` is refused. If an answer gets lost, revoke the key and make another.
+        The key is in this answer and nowhere else: only its hash is kept. If the answer gets lost, the same request
+        with the same `Idempotency-Key` shows it again within a day. Without one, revoke the key and make another.
         """
-        if "Idempotency-Key" in request.headers:
-            message = _("Not possible here: the key is shown once, so a repeat cannot get the same answer.")
-            detail = exceptions.ErrorDetail(message, code="not_supported")
-            raise exceptions.ValidationError({"Idempotency-Key": [detail]})
-        key, raw = api_key_create(actor=request.user, **self.read_body(request, ApiKeyInput))
-        return Response({**ApiKeyOutput(key).data, "key": raw}, 201, headers={"Cache-Control": "no-store"})
+        given = self.read_body(request, ApiKeyInput)
+        raw_key = RawKey(idempotency_key(request))
+
+        def create() -> Response:
+            key, _raw = api_key_create(actor=request.user, raw_key=raw_key, **given)
+            return Response(ApiKeyOutput(key).data, 201)
+
+        answer = answer_once(request, create)  # which keeps the answer, and so must not see the key
+        shown = {**answer.data, "key": raw_key.of(UUID(answer.data["id"]))}
+        return Response(shown, 201, headers={"Cache-Control": "no-store"})
 
 
 class ApiKeyView(ApiView):

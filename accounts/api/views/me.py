@@ -4,7 +4,6 @@ from uuid import UUID
 
 from django.http import Http404
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.response import Response
 
 from accounts.api.serializers.me import MeChangeInput, MeOutput, MySessionOutput
@@ -18,7 +17,7 @@ from accounts.sign_in import sign_in_by_credential
 from gateway.api.permissions import Access
 from gateway.api.preconditions import IF_MATCH, etag_of, require_match
 from gateway.api.serializers import PageQuery
-from gateway.api.views import ApiView, NoQuery
+from gateway.api.views import ApiView
 
 
 class MeView(ApiView):
@@ -50,9 +49,7 @@ class MySessionsView(ApiView):
     required_permissions: ClassVar = {"GET": Access.DEVICE_SESSION, "DELETE": Access.DEVICE_SESSION}
     open_to_obliged = True
     serializer_class = MySessionOutput
-
-    def get_query_serializer_class(self) -> type[serializers.Serializer[Any]]:
-        return PageQuery if self.request.method in ("GET", "HEAD") else NoQuery
+    query_serializer_class = PageQuery
 
     @extend_schema(responses=MySessionOutput(many=True))
     def get(self, request: SignedInRequest) -> Response:

@@ -8,8 +8,10 @@ from rest_framework.response import Response
 
 from accounts.api.serializers.registration import RegisterInput, VerifyInput
 from accounts.api.serializers.users import UserOutput
+from accounts.idempotency import answer_once
 from accounts.requests import SignedInRequest
 from accounts.services.registration import email_verification_resend, email_verify, user_register
+from gateway.api.idempotency import IDEMPOTENCY_KEY
 from gateway.api.permissions import Access
 from gateway.api.views import ApiView
 
@@ -18,11 +20,11 @@ class RegisterView(ApiView):
     authentication_classes = ()
     required_permissions: ClassVar = {"POST": Access.PUBLIC}
 
-    @extend_schema(request=RegisterInput, responses={201: UserOutput}, auth=[])
+    @extend_schema(request=RegisterInput, responses={201: UserOutput}, parameters=[IDEMPOTENCY_KEY], auth=[])
     def post(self, request: Request) -> Response:
         """Make an account. A mail to the address tells how to verify it. Registration can be closed."""
         given = {"language": get_language() or settings.LANGUAGE_CODE} | self.read_body(request, RegisterInput)
-        return Response(UserOutput(user_register(**given)).data, status=201)
+        return answer_once(request, lambda: Response(UserOutput(user_register(**given)).data, status=201))
 
 
 class EmailVerifyView(ApiView):

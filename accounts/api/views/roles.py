@@ -3,7 +3,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,15 +15,17 @@ from accounts.api.serializers.roles import (
     RoleInput,
     RoleOutput,
 )
+from accounts.idempotency import answer_once
 from accounts.permissions import RoleTree, unknown_names, user_roles
 from accounts.requests import SignedInRequest
 from accounts.selectors import permission_list, role_get, role_list
 from accounts.services.roles import role_change, role_create, role_delete, unknown_permission
+from gateway.api.idempotency import IDEMPOTENCY_KEY
 from gateway.api.pagination import KeysetPagination
 from gateway.api.permissions import Access
 from gateway.api.preconditions import IF_MATCH, etag_of, require_match
 from gateway.api.serializers import PageQuery
-from gateway.api.views import ApiView, NoQuery
+from gateway.api.views import ApiView
 
 
 class RolePagination(KeysetPagination):
@@ -35,9 +36,7 @@ class RoleListView(ApiView):
     required_permissions: ClassVar = {"GET": "accounts.view_role", "POST": "accounts.add_role"}
     serializer_class = RoleOutput
     pagination_class = RolePagination
-
-    def get_query_serializer_class(self) -> type[serializers.Serializer[Any]]:
-        return PageQuery if self.request.method in ("GET", "HEAD") else NoQuery
+    query_serializer_class = PageQuery
 
     @extend_schema(responses=RoleOutput(many=True))
     def get(self, request: SignedInRequest) -> Response:
@@ -45,11 +44,16 @@ class RoleListView(ApiView):
         page = self.paginate_queryset(role_list())
         return self.get_paginated_response(RoleOutput(page, many=True, context={"tree": RoleTree.read()}).data)
 
-    @extend_schema(request=RoleInput, responses={201: RoleOutput})
+    @extend_schema(request=RoleInput, responses={201: RoleOutput}, parameters=[IDEMPOTENCY_KEY])
     def post(self, request: SignedInRequest) -> Response:
         """Make a role. It can give nothing that you do not have."""
-        role = role_create(actor=request.user, **self.read_body(request, RoleInput))
-        return Response(output_of(role.public_id), 201, headers={"Location": f"{request.path}/{role.public_id}"})
+        given = self.read_body(request, RoleInput)
+
+        def create() -> Response:
+            role = role_create(actor=request.user, **given)
+            return Response(output_of(role.public_id), 201, headers={"Location": f"{request.path}/{role.public_id}"})
+
+        return answer_once(request, create)
 
 
 class RoleView(ApiView):

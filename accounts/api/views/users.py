@@ -3,7 +3,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -15,21 +14,21 @@ from accounts.api.serializers.users import (
     UserRolesInput,
     UserSessionOutput,
 )
+from accounts.idempotency import answer_once
 from accounts.requests import SignedInRequest
 from accounts.selectors import open_sessions, user_get, user_list
 from accounts.services import failed_sign_ins
 from accounts.services.users import user_change, user_create, user_delete, user_roles_set, user_sessions_end
+from gateway.api.idempotency import IDEMPOTENCY_KEY
 from gateway.api.preconditions import IF_MATCH, etag_of, require_match
 from gateway.api.serializers import PageQuery
-from gateway.api.views import ApiView, NoQuery
+from gateway.api.views import ApiView
 
 
 class UserListView(ApiView):
     required_permissions: ClassVar = {"GET": "accounts.view_user", "POST": "accounts.add_user"}
     serializer_class = UserAccountOutput
-
-    def get_query_serializer_class(self) -> type[serializers.Serializer[Any]]:
-        return UserQuery if self.request.method in ("GET", "HEAD") else NoQuery
+    query_serializer_class = UserQuery
 
     @extend_schema(responses=UserAccountOutput(many=True))
     def get(self, request: SignedInRequest) -> Response:
@@ -39,12 +38,17 @@ class UserListView(ApiView):
         page = self.paginate_queryset(user_list(q=given.get("q", ""), is_active=is_active, role=given.get("role")))
         return self.get_paginated_response(UserAccountOutput(page, many=True).data)
 
-    @extend_schema(request=UserInput, responses={201: UserAccountOutput})
+    @extend_schema(request=UserInput, responses={201: UserAccountOutput}, parameters=[IDEMPOTENCY_KEY])
     def post(self, request: SignedInRequest) -> Response:
         """Make a user. Nobody can give roles that may do more than themselves; `roles` needs accounts.assign_role."""
-        user = user_create(actor=request.user, **self.read_body(request, UserInput))
-        location = f"{request.path}/{user.id}"
-        return Response(UserAccountOutput(user_get(user.id)).data, 201, headers={"Location": location})
+        given = self.read_body(request, UserInput)
+
+        def create() -> Response:
+            user = user_create(actor=request.user, **given)
+            location = f"{request.path}/{user.id}"
+            return Response(UserAccountOutput(user_get(user.id)).data, 201, headers={"Location": location})
+
+        return answer_once(request, create)
 
 
 class UserView(ApiView):
@@ -91,9 +95,7 @@ class UserRolesView(ApiView):
 class UserSessionsView(ApiView):
     required_permissions: ClassVar = {"GET": "accounts.view_devicesession", "DELETE": "accounts.end_session"}
     serializer_class = UserSessionOutput
-
-    def get_query_serializer_class(self) -> type[serializers.Serializer[Any]]:
-        return PageQuery if self.request.method in ("GET", "HEAD") else NoQuery
+    query_serializer_class = PageQuery
 
     @extend_schema(responses=UserSessionOutput(many=True))
     def get(self, request: SignedInRequest, user_id: UUID) -> Response:
