@@ -15,8 +15,9 @@ from django.dispatch import receiver
 from django.utils import timezone
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from accounts import sign_in_cache
+from accounts import audit, sign_in_cache
 from accounts.models import ApiKey, DeviceSession, Role, RouteRule, User
+from accounts.models.sessions import SessionEnd
 from accounts.signals import access_changed, session_ended
 
 logger = logging.getLogger(__name__)
@@ -64,8 +65,20 @@ def access_of_many_changed() -> None:
 @receiver(post_save, sender=User)
 def _user_saved(instance: User, created: bool, update_fields: Any, **_kwargs: Any) -> None:  # noqa: FBT001 - Django's way to call it
     signs_in = update_fields is not None and set(update_fields) == {"last_login"}
-    if not created and not signs_in:
-        user_access_changed(instance.pk)
+    if created or signs_in:
+        return
+    if getattr(instance, "_password", None) is not None:  # set_password() keeps it until the end of save()
+        _password_set_behind_the_services(instance)
+    user_access_changed(instance.pk)
+
+
+def _password_set_behind_the_services(user: User) -> None:
+    """End the sessions that the old password opened: `manage.py changepassword` and the like know nothing of them."""
+    sessions = DeviceSession.objects.filter(user=user, ended_at=None)
+    ids = list(sessions.values_list("id", flat=True))
+    sessions.update(ended_at=timezone.now(), end_reason=SessionEnd.PASSWORD)
+    audit.record(audit.Action.PASSWORD_CHANGED, actor=None, target=user)
+    credentials_ended(ids)
 
 
 @receiver([post_save, post_delete], sender=TOTPDevice)

@@ -48,4 +48,4 @@ def _user(user_id: str, *, lock: bool) -> User | None:
         users = User.objects.filter(pk=UUID(user_id), is_active=True)
     except ValueError:
         return None
-    return (users.select_for_update() if lock else users).first()
+    return (users.select_for_update(no_key=True) if lock else users).first()

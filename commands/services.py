@@ -43,6 +43,8 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
     except IntegrityError:
         # The unique constraint decides, so that two of the same at once make one command.
         earlier = Command.objects.filter(user=user, idempotency_key=idempotency_key).first()
+        if not User.objects.filter(pk=user.pk).exists():  # deleted meanwhile
+            raise ApiError(ErrorCode.SESSION_ENDED) from None
         if idempotency_key is None or earlier is None:
             raise
         if earlier.idempotency_hash != body_hash:

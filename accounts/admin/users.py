@@ -1,7 +1,6 @@
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -22,7 +21,7 @@ from accounts.admin.user_acts import UserActs
 from accounts.admin.user_forms import NewUserForm, PasswordForm, PermissionsField, UserForm
 from accounts.admin.user_inlines import ApiKeysInline, SessionsInline
 from accounts.admin.user_lists import LastSignInFilter, RoleFilter, VerifiedFilter, with_open_sessions
-from accounts.admin_site import sign_in_of, user_of
+from accounts.admin_site import user_of
 from accounts.models import FailedSignIns, User
 from accounts.permissions import user_permissions, user_roles
 from accounts.second_factor import has_second_factor
@@ -169,6 +168,8 @@ class UserAdmin(UserActs, DjangoUserAdmin[User]):
             raise PermissionDenied
         if user is None:
             raise Http404
+        if user.pk == user_of(request).pk:
+            return redirect("admin:password_change")  # which asks for the present one
         form = PasswordForm(user, request.POST if request.method == "POST" else None)
         if form.is_valid() and self._set_password(request, user, form):
             messages.success(request, _("The password was changed, and the sessions have ended."))
@@ -183,22 +184,16 @@ class UserAdmin(UserActs, DjangoUserAdmin[User]):
         return TemplateResponse(request, "gateway_admin/user_password.html", context)
 
     def _set_password(self, request: HttpRequest, user: User, form: Any) -> bool:
-        actor, sign_in = user_of(request), sign_in_of(request)
-        is_own = user.pk == actor.pk
-        keep = sign_in.credential_id if is_own and sign_in else None
         given = form.cleaned_data
         try:
             password_set(
-                actor=actor,
+                actor=user_of(request),
                 user=user,
                 password=given["password1"],
-                must_change=None if is_own else given["must_change_password"],
-                keep_session=keep,
+                must_change=given["must_change_password"],
                 reason=given["reason"],
             )
         except REFUSALS as error:
             add_refusal(form, error)
             return False
-        if is_own:
-            update_session_auth_hash(request, user)
         return True

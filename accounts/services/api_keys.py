@@ -16,6 +16,7 @@ from accounts.audit import Action
 from accounts.models import ApiKey, User
 from accounts.permissions import unknown_names
 from accounts.powers import powers_of
+from accounts.services.proofs import own_account_lock
 from accounts.sign_in import API_KEY_START, sha256_of
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.batches import delete_in_batches
@@ -58,7 +59,7 @@ def api_key_create(
     key_id = new_id()
     raw = (raw_key or RawKey()).of(key_id)
     with transaction.atomic():
-        User.objects.select_for_update(no_key=True).get(pk=actor.pk)  # so that the keys are counted one at a time
+        own_account_lock(actor)  # so that the keys are counted one at a time, too
         if ApiKey.objects.filter(user=actor, revoked_at=None, expires_at__gt=timezone.now()).count() >= MAX_LIVE_KEYS:
             raise ApiError(ErrorCode.TOO_MANY_API_KEYS)
         _check_scopes(actor, scopes)

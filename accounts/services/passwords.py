@@ -1,6 +1,6 @@
 """Passwords: set, changed, forgotten. Who knew only the old one is out at once.
 
-API keys stay good: machines use them, and their owner revokes them one by one (`DELETE api-keys/{id}`).
+API keys stay good, but in one case (password_reset): machines use them, and their owner revokes them one by one.
 """
 
 from collections.abc import Iterable
@@ -18,13 +18,15 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.limits import client_limit
 from accounts.mail_tokens import user_of_reset_token
-from accounts.models import DeviceSession, User
+from accounts.models import ApiKey, DeviceSession, User
 from accounts.models.mail import MailKind
 from accounts.models.sessions import SessionEnd
 from accounts.powers import powers_of
 from accounts.services import failed_sign_ins
+from accounts.services.api_keys import api_key_revoke
 from accounts.services.mail import mail_send, mailed_too_often
 from accounts.services.names import email_verified
+from accounts.services.proofs import own_account_lock, password_confirm
 from accounts.services.sessions import sessions_end
 
 RESETS_PER_HOUR = 20
@@ -36,18 +38,6 @@ def password_validate(password: str, *, user: User, field: str) -> None:
         validate_password(password, user)
     except DjangoValidationError as error:
         raise ValidationError({field: get_error_detail(error)}) from None
-
-
-def password_confirm(*, user: User, password: str, field: str) -> None:
-    """Make sure that it is the user who is there, and not somebody at an open screen.
-
-    Raises ValidationError on the field; ApiError (too_many_attempts): guessing here is like guessing at the sign-in.
-    """
-    attempt = failed_sign_ins.check(user.username)
-    if not user.check_password(password):
-        failed_sign_ins.failed(attempt)
-        raise ValidationError({field: [ErrorDetail(_("This is not your password."), code="invalid")]})
-    failed_sign_ins.succeeded(attempt)
 
 
 def password_set(
@@ -86,9 +76,11 @@ def password_change(*, user: User, current: str, new: str, keep_session: UUID | 
         raise ValidationError({"new": [ErrorDetail(_("This is your present password."), code="unchanged")]})
     password_validate(new, user=user, field="new")
     hashed = make_password(new)
-    user.must_change_password = False
     with transaction.atomic():
-        _password_store(user, hashed, actor=user, keep_session=keep_session, also=["must_change_password"])
+        locked = own_account_lock(user, confirmed_in="current")
+        locked.must_change_password = False
+        _password_store(locked, hashed, actor=user, keep_session=keep_session, also=["must_change_password"])
+    user.password = hashed
 
 
 def password_forgot(*, email: str) -> None:
@@ -106,7 +98,10 @@ def password_forgot(*, email: str) -> None:
 
 
 def password_reset(*, token: str, password: str) -> None:
-    """Set a new password by a token that was mailed. Ends all sessions, and proves the address. API keys stay good.
+    """Set a new password by a token that was mailed. Ends all sessions, and proves the address.
+
+    API keys stay good, unless the address was not verified: then somebody else may have made the account and the keys.
+    A second factor stays in any case: no mail takes its place.
 
     Raises ValidationError: the token is not good, whatever the cause; the password is too weak.
     """
@@ -121,9 +116,15 @@ def password_reset(*, token: str, password: str) -> None:
             raise _invalid_token()
         user.must_change_password = False
         if user.email_verified_at is None:
+            _api_keys_revoke(user)
             email_verified(user=user)
         _password_store(user, hashed, actor=user, also=["must_change_password"])
     failed_sign_ins.forget(user.username)
+
+
+def _api_keys_revoke(user: User) -> None:
+    for key in ApiKey.objects.filter(user=user, revoked_at=None):
+        api_key_revoke(actor=user, api_key=key, reason="made before the address was verified")
 
 
 def _password_store(

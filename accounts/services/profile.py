@@ -13,7 +13,7 @@ from accounts.models import Mail, User
 from accounts.models.mail import MailKind
 from accounts.services.mail import mail_send
 from accounts.services.names import name_taken_record, taken_names_refused
-from accounts.services.passwords import password_confirm
+from accounts.services.proofs import own_account_lock, password_confirm
 from gateway.api.errors import ApiError, ErrorCode
 
 ADDRESSES_PER_HOUR = 5
@@ -36,11 +36,12 @@ def profile_change(
             _email_change_limit(user)
     try:
         with taken_names_refused(email=changes.get("email")):
-            locked = User.objects.select_for_update().get(pk=user.pk)
+            locked = own_account_lock(user, confirmed_in="current_password" if "email" in changes else "")
             precondition()
             _change(locked, changes)
-    except ValidationError:
-        name_taken_record(actor=user, email=changes["email"])
+    except ValidationError as error:
+        if "email" in error.get_full_details():
+            name_taken_record(actor=user, email=changes["email"])
         raise
 
 

@@ -13,7 +13,7 @@ from accounts.second_factor import Enrolment, State
 from accounts.services import failed_sign_ins
 from accounts.services.codes import code_check
 from accounts.services.mail import mail_send
-from accounts.services.passwords import password_confirm
+from accounts.services.proofs import own_account_lock, password_confirm
 from gateway.api.errors import ApiError, ErrorCode
 
 
@@ -24,7 +24,7 @@ def second_factor_begin(*, user: User, password: str) -> Enrolment:
     """
     password_confirm(user=user, password=password, field="password")
     with transaction.atomic():
-        _lock(user)
+        own_account_lock(user, confirmed_in="password")
         if second_factor.has_second_factor(user):
             raise ApiError(ErrorCode.SECOND_FACTOR_EXISTS)
         return second_factor.begin(user)
@@ -41,7 +41,7 @@ def second_factor_confirm(*, user: User, code: str) -> list[str]:
     failed_sign_ins.code_guess_count(user)
     codes = None
     with transaction.atomic():
-        _lock(user)
+        own_account_lock(user)
         if second_factor.confirm(user, code):
             codes = second_factor.make_recovery_codes(user)
             _tell(Action.SECOND_FACTOR_ADDED, actor=user, user=user)
@@ -58,7 +58,7 @@ def recovery_codes_make(*, user: User, password: str, code: str) -> list[str]:
     """
     _prove(user, password, code)
     with transaction.atomic():
-        _lock(user)
+        own_account_lock(user, confirmed_in="password")
         if not second_factor.has_second_factor(user):
             raise ApiError(ErrorCode.NOT_FOUND)
         codes = second_factor.make_recovery_codes(user)
@@ -70,7 +70,7 @@ def second_factor_remove(*, user: User, password: str, code: str) -> None:
     """Raises ValidationError (password, code), ApiError: not_found without a second factor, too_many_attempts."""
     _prove(user, password, code)
     with transaction.atomic():
-        _lock(user)
+        own_account_lock(user, confirmed_in="password")
         if not second_factor.remove(user):
             raise ApiError(ErrorCode.NOT_FOUND)
         _tell(Action.SECOND_FACTOR_REMOVED, actor=user, user=user)
@@ -79,11 +79,13 @@ def second_factor_remove(*, user: User, password: str, code: str) -> None:
 def second_factor_reset(*, actor: User | None, user: User, reason: str = "") -> None:
     """Remove the second factor of a user who has lost it, recovery codes and all.
 
-    Raises ApiError: permission_denied if the user may do something that the actor may not, not_found without a second
-    factor.
+    Raises ApiError: permission_denied if the user may do something that the actor may not, or is the actor, who proves
+    it (second_factor_remove); not_found without a second factor.
     """
+    if actor is not None and actor.pk == user.pk:
+        raise ApiError(ErrorCode.PERMISSION_DENIED, _("Remove your own second factor on your own page, with a code."))
     with transaction.atomic():
-        _lock(user)
+        User.objects.select_for_update(no_key=True).filter(pk=user.pk).first()
         powers_of(actor).require_over(user)
         if not second_factor.remove(user):
             raise ApiError(ErrorCode.NOT_FOUND)
@@ -105,11 +107,6 @@ def _prove(user: User, password: str, code: str) -> None:
 
 def _wrong_code() -> ValidationError:
     return ValidationError({"code": [ErrorDetail(_("The code is wrong or was used before."), code="invalid")]})
-
-
-def _lock(user: User) -> None:
-    """Let changes of a user's second factor come one after the other."""
-    User.objects.select_for_update().filter(pk=user.pk).first()
 
 
 def _tell(action: Action, *, actor: User | None, user: User, reason: str = "") -> None:

@@ -20,6 +20,7 @@ from accounts.powers import Powers, changing_access, powers_of
 from accounts.selectors import user_by_login
 from accounts.services.mail import mail_send
 from accounts.services.names import taken_names_refused
+from accounts.services.passwords import password_set
 from accounts.services.profile import email_changed
 from accounts.services.sessions import sessions_end
 from gateway.api.errors import ApiError, ErrorCode
@@ -154,14 +155,10 @@ def user_ensure(*, username: str, email: str, password: str, reset: bool, superu
     if user is None:
         create = User.objects.create_superuser if superuser else User.objects.create_user
         with transaction.atomic():
-            create(username, email, password)
+            audit.record(Action.USER_CREATED, actor=None, target=create(username, email, password))
         return True
     if reset and not user.check_password(password):
-        with transaction.atomic():
-            user.set_password(password)
-            user.save(update_fields=["password"])
-            own = DeviceSession.objects.filter(user=user)
-            sessions_end(sessions=own, actor=None, reason=SessionEnd.PASSWORD)
+        password_set(actor=None, user=user, password=password)
     return False
 
 
@@ -208,6 +205,9 @@ def _validate(user: User, password: str | None = None, *, only: Iterable[str] | 
 
 
 def _require_allowed(powers: Powers, actor: User | None, user: User, changed: Mapping[str, Any]) -> None:
+    if {"username", "email"} & changed.keys() and actor is not None and actor.pk == user.pk:
+        sentence = _("Change your own name or address in your profile, which asks for your password.")
+        raise ApiError(ErrorCode.PERMISSION_DENIED, sentence)
     if {"is_staff", "is_superuser"} & changed.keys() and not powers.is_unlimited:
         raise ApiError(ErrorCode.PERMISSION_DENIED, _("Only a superuser can do this."))
     if changed.get("is_active") == (True, False):

@@ -308,14 +308,14 @@ def test_who_must_verify_the_address_gets_another_mail(admin, settings):
 # --- password managers ----------------------------------------------------------------------------------------------
 
 
-def test_what_is_typed_as_a_password_is_hidden_and_can_be_pasted_or_filled_in(client, admin):
+def test_what_is_typed_as_a_password_is_hidden_and_can_be_pasted_or_filled_in(client, admin, alice):
     inside = signed_in(admin)
     pages = {
         LOGIN: (client, {"password": "current-password"}),
         CHANGE_PASSWORD: (inside, {"old_password": "current-password", "new_password1": "new-password"}),
         SECOND_FACTOR: (inside, {"password": "current-password"}),
         ADD: (inside, {"password1": "new-password", "password2": "new-password"}),
-        f"{USERS}{admin.pk}/password/": (inside, {"password1": "new-password", "password2": "new-password"}),
+        f"{USERS}{alice.pk}/password/": (inside, {"password1": "new-password", "password2": "new-password"}),
     }
     for path, (visitor, fields) in pages.items():
         page = visitor.get(path).content.decode()

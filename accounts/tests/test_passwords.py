@@ -157,9 +157,18 @@ def test_a_reset_ends_all_sessions_at_once_and_is_told_and_written_down(api, db)
 
 
 def test_an_api_key_stays_good(api, alice):
+    User.objects.filter(pk=alice.pk).update(email_verified_at=timezone.now())
     client = client_with_key(alice)
     assert reset(api, reset_token(alice)).status_code == 204
     assert client.get(ME).status_code == 200
+
+
+def test_who_proves_an_address_is_rid_of_the_api_keys_of_who_took_it(api, alice):
+    """Somebody registers with the address of another, makes an API key, and waits for its owner to come."""
+    client = client_with_key(alice)
+    assert reset(api, reset_token(alice)).status_code == 204
+    problem_of(client.get(ME), ErrorCode.SESSION_ENDED)
+    assert actions().count("api_key_revoked") == 1
 
 
 def test_a_reset_by_mail_proves_the_address_and_is_a_change_of_password(api, alice):

@@ -28,7 +28,10 @@ class PasswordResetView(ApiView):
 
     @extend_schema(request=ResetInput, responses={204: None}, auth=[])
     def post(self, request: Request) -> Response:
-        """Set a new password by the token of a mail, which works once. Ends all sessions; API keys stay good."""
+        """Set a new password by the token of a mail, which works once. Ends all sessions.
+
+        API keys stay good, unless the address was not verified before: then they are revoked.
+        """
         password_reset(**self.read_body(request, ResetInput))
         return Response(status=204)
 
