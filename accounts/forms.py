@@ -4,6 +4,8 @@ from django import forms
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils.translation import gettext_lazy as _
 
+from accounts import audit
+from accounts.audit import Action
 from accounts.models import User
 from accounts.services.sessions import credentials_check
 from gateway.admin.theme import AuthenticationForm, TextInput
@@ -35,6 +37,8 @@ class AdminLoginForm(AuthenticationForm):
     def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
         """Say the same to who may not use these pages as to who does not know the password."""
         if not isinstance(user, User) or not (user.is_staff or user.has_perm("accounts.use_admin_pages")):
+            target = user if isinstance(user, User) else None
+            audit.record(Action.SIGN_IN_FAILED, actor=target, target=target, reason=ErrorCode.PERMISSION_DENIED)
             raise self.get_invalid_login_error()
 
     def _refusal(self, error: ApiError) -> forms.ValidationError:

@@ -3,6 +3,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Lower
@@ -148,7 +149,7 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
         return csv_answer(request, entries)
 
     def _filtered(self, request: HttpRequest) -> QuerySet[AuditEntry] | None:
-        if self.is_unreadable(request):
+        if self.is_unreadable(request) or "\0" in request.GET.get(SEARCH_VAR, ""):
             return None
         try:
             return cast("QuerySet[AuditEntry]", self.get_changelist_instance(request).queryset)

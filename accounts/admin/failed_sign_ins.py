@@ -3,7 +3,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site import user_of
 from accounts.models import FailedSignIns, User
+from accounts.selectors import user_by_login
 from accounts.services.failed_sign_ins import failures_forget, failures_of
 from gateway.admin.confirmation import confirm
 from gateway.admin.filters import DaysFilter
@@ -67,7 +68,7 @@ class UserFilter(TextFilter):
         try:
             user = User.objects.filter(pk=UUID(value)).first()
         except ValueError:
-            user = User.objects.filter(Q(username__iexact=value) | Q(email__iexact=value)).first()
+            user = user_by_login(value)
         return queryset.filter(failures_of(user)) if user else queryset.none()
 
 

@@ -11,6 +11,7 @@ from accounts.models import Role, RouteRule
 from accounts.permissions import name_of
 from accounts.routes import routes
 from accounts.services.roles import route_rule_delete, route_rule_save
+from gateway.admin.fields import RowField
 from gateway.admin.model_admin import EMPTY, SavingAdmin
 from gateway.admin.theme import Select, TextInput
 from gateway.api.permissions import Access
@@ -39,7 +40,7 @@ class RouteRuleForm(forms.ModelForm[RouteRule]):
         required=False,
         widget=Select,
     )
-    role = forms.ModelChoiceField(
+    role = RowField(
         label=_("Role"), queryset=Role.objects.order_by("name"), required=False, widget=Select, empty_label="---------"
     )
     reason = forms.CharField(

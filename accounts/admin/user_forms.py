@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import Role, User
 from accounts.permissions import name_of
 from gateway.admin.confirmation import ReasonForm
+from gateway.admin.fields import RowField
 from gateway.admin.theme import (
     AdminPasswordChangeForm,
     AdminUserCreationForm,
@@ -90,5 +91,5 @@ class PasswordForm(AdminPasswordChangeForm):
 class RoleForm(ReasonForm):
     """Which role, and why."""
 
-    role = forms.ModelChoiceField(label=_("Role"), queryset=Role.objects.order_by("name"), widget=Select)
+    role = RowField(label=_("Role"), queryset=Role.objects.order_by("name"), widget=Select)
     field_order = ("role", "reason")

@@ -31,6 +31,7 @@ class Action(models.TextChoices):
     PASSWORD_CHANGED = "password_changed", _("password changed")
     PASSWORD_RESET_ASKED = "password_reset_asked", _("password reset asked for")
     SECOND_FACTOR_ADDED = "second_factor_added", _("second factor added")
+    SECOND_FACTOR_FAILED = "second_factor_failed", _("wrong code of the second factor")
     SECOND_FACTOR_REMOVED = "second_factor_removed", _("second factor removed")
     RECOVERY_CODES_MADE = "recovery_codes_made", _("recovery codes made")
     RECOVERY_CODE_USED = "recovery_code_used", _("recovery code used")

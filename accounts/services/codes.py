@@ -30,5 +30,7 @@ def code_check(*, user: User, code: str, signing_in: bool = True) -> None:
                 Action.RECOVERY_CODE_USED, actor=user, target=user, changes={"recovery_codes": (left + 1, left)}
             )
     if kind is None:
+        if not signing_in:  # else it goes on record as a failed sign-in
+            audit.record(Action.SECOND_FACTOR_FAILED, actor=user, target=user)
         raise ApiError(ErrorCode.SECOND_FACTOR_INVALID)
     failed_sign_ins.code_guesses_forget(user)

@@ -9,7 +9,7 @@ exists. The delay for a login as a whole is short, and does not apply where its 
 can slow others down, but not keep them out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
@@ -22,7 +22,7 @@ from django.utils.crypto import salted_hmac
 
 from accounts import audit
 from accounts.audit import Action
-from accounts.models import DeviceSession, FailedSignIns, User
+from accounts.models import AuditEntry, DeviceSession, FailedSignIns, User
 from accounts.models.mail import MailKind
 from accounts.selectors import user_by_login
 from accounts.services.mail import mail_send
@@ -34,8 +34,9 @@ from gateway.origin import network_of, origin
 EPISODE = timedelta(days=1)
 KEPT = timedelta(days=2)
 KNOWN_FOR = timedelta(days=90)
+RESET_KNOWN_FOR = timedelta(hours=1)
 _NOBODY = UUID(int=0)
-_MOST_SESSIONS = 200
+_MOST_KNOWN = 200
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def check(login: str) -> Attempt:
     [account] = _accounts(login)
     user = user_by_login(login)
     keys = f"account:{account}", f"address:{where}", f"pair:{account}|{where}"
-    counts = _count(dict(zip(keys, (ACCOUNT, ADDRESS, PAIR), strict=True)), user=user, spared=keys[0])
+    counts = _count(dict(zip(keys, (ACCOUNT, ADDRESS, PAIR), strict=True)), user=user, spared=keys[:2])
     return Attempt(user, *keys, counts)
 
 
@@ -139,7 +140,11 @@ def code_guess_count(user: User, *, spare_known: bool = False) -> None:
     Raises ApiError (too_many_attempts).
     """
     key = _code_key(user)
-    _count({key: CODE}, user=user, spared=key if spare_known else "")
+    count = _count({key: CODE}, user=user, spared=[key] if spare_known else [])[key]
+    if count.begins_episode:
+        with transaction.atomic():
+            audit.record(Action.SIGN_INS_BLOCKED, actor=None, target=user, reason="many wrong codes for this user")
+            mail_send(MailKind.SIGN_INS_FAILED, user=user, data={"address": origin().address})
 
 
 def code_guesses_forget(user: User) -> None:
@@ -173,7 +178,7 @@ def old_failures_delete(*, batch: int = 1000) -> int:
     return delete_in_batches(FailedSignIns.objects.filter(last_failed_at__lt=timezone.now() - KEPT), batch=batch)
 
 
-def _count(limits: Mapping[str, Limit], *, user: User | None, spared: str) -> dict[str, _Count]:
+def _count(limits: Mapping[str, Limit], *, user: User | None, spared: Sequence[str]) -> dict[str, _Count]:
     now = timezone.now()
     rows = FailedSignIns.objects.filter(key__in=limits)
     _refuse_blocked(rows, user, spared, now)  # without a lock: whoever keeps knocking at a closed door costs little
@@ -200,22 +205,27 @@ def _add(row: FailedSignIns, limit: Limit, now: datetime) -> _Count:
     return _Count(row.failures, now, row.blocked_until, before, begins_episode)
 
 
-def _refuse_blocked(rows: Iterable[FailedSignIns], user: User | None, spared: str, now: datetime) -> None:
+def _refuse_blocked(rows: Iterable[FailedSignIns], user: User | None, spared: Sequence[str], now: datetime) -> None:
+    """Refuse what is blocked. Blocks that others can bring about are `spared` whom the place is known for."""
     blocked = {row.key: row.blocked_until for row in rows if row.blocked_until is not None and row.blocked_until > now}
-    if blocked.keys() == {spared} and _is_known_here(user, now):
-        return
-    if blocked:
+    if blocked and not (blocked.keys() <= set(spared) and _is_known_here(user, now)):
         wait = max(blocked.values()) - now
         raise ApiError(ErrorCode.TOO_MANY_ATTEMPTS, retry_after=ceil(wait.total_seconds()))
 
 
 def _is_known_here(user: User | None, now: datetime) -> bool:
-    """Return whether the user was signed in at this address before. Asks the same of the database about nobody."""
-    here = network_of(origin().address)
+    """Return whether the user was signed in at this address before, or has just reset the password there by mail.
+
+    Asks the same of the database about nobody.
+    """
+    here, user_id = network_of(origin().address), user.pk if user else _NOBODY
     sessions = DeviceSession.objects.filter(
-        user_id=user.pk if user else _NOBODY, last_seen_at__gt=now - KNOWN_FOR, address__isnull=False
-    )
-    addresses = sessions.order_by("-last_seen_at").values_list("address", flat=True)[:_MOST_SESSIONS]
+        user_id=user_id, last_seen_at__gt=now - KNOWN_FOR, address__isnull=False
+    ).order_by("-last_seen_at")
+    resets = AuditEntry.objects.filter(
+        actor_id=user_id, action=Action.PASSWORD_CHANGED, at__gt=now - RESET_KNOWN_FOR, address__isnull=False
+    ).order_by("-at")
+    addresses = [each for rows in (sessions, resets) for each in rows.values_list("address", flat=True)[:_MOST_KNOWN]]
     return here is not None and here in {network_of(address) for address in addresses}
 
 

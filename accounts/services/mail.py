@@ -9,7 +9,6 @@ import logging
 import smtplib
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,14 +16,13 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from django_redis import get_redis_connection
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from accounts.mail_texts import message_of
 from accounts.models import Mail, User
 from accounts.models.mail import MailKind
 from gateway.batches import delete_in_batches
+from gateway.locks import shared_lock
 
 logger = logging.getLogger(__name__)
 
@@ -59,18 +57,8 @@ def mailed_too_often(kind: MailKind, address: str) -> bool:
 
 def mails_send_alone() -> int:
     """Send what is due, unless somebody is at it already: a slow mail server holds one worker process, not all."""
-    try:
-        lock = get_redis_connection("default").lock("mails-send", timeout=settings.CELERY_TASK_TIME_LIMIT)
-        if not lock.acquire(blocking=False):
-            return 0
-    except RedisError as error:
-        logger.warning("mails are sent without knowing whether somebody else does: %r", error)
-        return mails_send_due()
-    try:
-        return mails_send_due()
-    finally:
-        with suppress(RedisError):  # it ends by itself, and may have
-            lock.release()
+    with shared_lock("mails-send", lasts=settings.CELERY_TASK_TIME_LIMIT, wait=0) as alone:
+        return mails_send_due() if alone else 0
 
 
 def mails_send_due() -> int:

@@ -16,7 +16,7 @@ from rest_framework.fields import get_error_detail
 
 from accounts import audit
 from accounts.audit import Action
-from accounts.limits import client_limit
+from accounts.limits import client_limited
 from accounts.mail_tokens import user_of_reset_token
 from accounts.models import ApiKey, DeviceSession, User
 from accounts.models.mail import MailKind
@@ -89,12 +89,12 @@ def password_forgot(*, email: str) -> None:
     An address that was written to too often gets no more, which nobody is told. Raises ApiError (too_many_attempts) for
     a client that asks for many.
     """
-    client_limit(Action.PASSWORD_RESET_ASKED, limit=RESETS_PER_HOUR)
     address = email.lower()  # to count by; the mail goes to it as its user wrote it
-    if not mailed_too_often(MailKind.RESET_PASSWORD, address):
-        with transaction.atomic():
-            mail = mail_send(MailKind.RESET_PASSWORD, user=None, address=address)
-            audit.record(Action.PASSWORD_RESET_ASKED, actor=None, target=mail)
+    with client_limited(Action.PASSWORD_RESET_ASKED, limit=RESETS_PER_HOUR):
+        if not mailed_too_often(MailKind.RESET_PASSWORD, address):
+            with transaction.atomic():
+                mail = mail_send(MailKind.RESET_PASSWORD, user=None, address=address)
+                audit.record(Action.PASSWORD_RESET_ASKED, actor=None, target=mail)
 
 
 def password_reset(*, token: str, password: str) -> None:

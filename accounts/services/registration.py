@@ -8,7 +8,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts import audit
 from accounts.audit import Action
-from accounts.limits import client_limit
+from accounts.limits import client_limited
 from accounts.mail_tokens import user_of_verification_token
 from accounts.models import Role, User
 from accounts.models.mail import MailKind
@@ -28,18 +28,19 @@ def user_register(*, username: str, email: str, password: str, language: str) ->
     """
     if not settings.REGISTRATION_OPEN:
         raise ApiError(ErrorCode.REGISTRATION_CLOSED)
-    client_limit(Action.USER_REGISTERED, Action.NAME_TAKEN, limit=REGISTRATIONS_PER_HOUR)
-    password_validate(password, user=User(username=username, email=email), field="password")
-    user = User(username=username, email=email, password=make_password(password), language=language)
-    try:
-        with taken_names_refused(username=username, email=email):
-            user.save(force_insert=True)
-            user.groups.add(Role.objects.get(name=Role.OPERATOR))
-            audit.record(Action.USER_REGISTERED, actor=user, target=user)
-            mail_send(MailKind.VERIFY_EMAIL, user=user)
-    except ValidationError:
-        name_taken_record(actor=None, username=username, email=email)
-        raise
+    with client_limited(Action.USER_REGISTERED, Action.NAME_TAKEN, limit=REGISTRATIONS_PER_HOUR):
+        user = User(username=username, email=email, language=language)
+        password_validate(password, user=user, field="password")
+        user.password = make_password(password)
+        try:
+            with taken_names_refused(username=username, email=email):
+                user.save(force_insert=True)
+                user.groups.add(Role.objects.get(name=Role.OPERATOR))
+                audit.record(Action.USER_REGISTERED, actor=user, target=user)
+                mail_send(MailKind.VERIFY_EMAIL, user=user)
+        except ValidationError:
+            name_taken_record(actor=None, username=username, email=email)
+            raise
     return user
 
 

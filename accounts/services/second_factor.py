@@ -46,6 +46,7 @@ def second_factor_confirm(*, user: User, code: str) -> list[str]:
             codes = second_factor.make_recovery_codes(user)
             _tell(Action.SECOND_FACTOR_ADDED, actor=user, user=user)
     if codes is None:
+        audit.record(Action.SECOND_FACTOR_FAILED, actor=user, target=user)
         raise _wrong_code()
     failed_sign_ins.code_guesses_forget(user)
     return codes

@@ -14,6 +14,7 @@ from django_redis import get_redis_connection
 
 from accounts.audit import Action
 from accounts.forms import AdminLoginForm
+from accounts.mail_tokens import reset_token
 from accounts.models import AuditEntry, DeviceSession, FailedSignIns, Mail, User
 from accounts.models.mail import MailKind
 from accounts.services.failed_sign_ins import forget, old_failures_delete, user_unlock
@@ -150,12 +151,24 @@ def test_guesses_for_many_users_from_one_address_are_slowed_down_too(sign_in, al
     assert sign_in(at=HOME).status_code == 200
 
 
-def test_success_lifts_no_limit_of_the_address_and_counts_for_nothing_there(sign_in, alice):
+def test_success_lifts_no_limit_of_the_address_and_counts_for_nothing_there(sign_in, alice, bob):
     for number in range(19):
         sign_in(f"user{number}", "wrong")
         assert sign_in().status_code == 200
     problem_of(sign_in("user19", "wrong"), ErrorCode.INVALID_CREDENTIALS)
-    assert refused(sign_in()) == 1
+    assert refused(sign_in("bob")) == 1
+
+
+def test_who_was_signed_in_there_before_does_not_wait_for_what_others_mistype(sign_in, alice):
+    """Many people may share an address, and one of them may mean harm."""
+    assert sign_in().status_code == 200
+    for number in range(21):
+        sign_in(f"user{number}", "wrong")
+    assert refused(sign_in("user21", "wrong")) > 0
+    assert sign_in().status_code == 200
+    for _ in range(5):
+        problem_of(sign_in(password="wrong"), ErrorCode.INVALID_CREDENTIALS)
+    refused(sign_in())
 
 
 def test_an_address_that_many_share_forgets_a_failure_every_minute(sign_in, alice):
@@ -351,6 +364,16 @@ def test_whoever_proves_by_mail_who_they_are_may_sign_in_at_once(sign_in, attack
     assert sign_in().status_code == 200
 
 
+def test_where_somebody_has_reset_the_password_by_mail_they_get_in_while_the_attack_goes_on(
+    api, sign_in, attack, alice
+):
+    given = {"token": reset_token(alice), "password": "a long new password"}
+    assert api(None).post("/api/v2/auth/password/reset", given, REMOTE_ADDR=HERE).status_code == 204
+    attack()
+    assert refused(sign_in(password="a long new password", at=HOME)) <= 30
+    assert sign_in(password="a long new password", at=HERE).status_code == 200
+
+
 # --- it is noticed ----------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +411,12 @@ def test_failures_are_recorded_but_an_attacker_does_not_fill_the_record(fail, al
     for number in range(30):
         fail(1, f"nobody{number}")
     assert entries.count() == 10
+
+
+def test_who_knows_a_password_but_may_not_use_the_admin_pages_is_recorded(client, alice):
+    client.post("/admin/login/", {"username": "alice", "password": PASSWORD})
+    entry = AuditEntry.objects.get(action=Action.SIGN_IN_FAILED)
+    assert (entry.target_id, entry.reason) == (str(alice.id), "permission_denied")
 
 
 def test_that_an_address_guesses_is_recorded_once(fail, db):

@@ -235,7 +235,7 @@ def test_without_redis_mails_go_out_all_the_same(alice, monkeypatch):
     def down(_alias):
         raise RedisConnectionError
 
-    monkeypatch.setattr(outbox, "get_redis_connection", down)
+    monkeypatch.setattr("gateway.locks.get_redis_connection", down)
     mail_send(MailKind.PASSWORD_CHANGED, user=alice)
     assert mails_send_alone() == 1
 

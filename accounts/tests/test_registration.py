@@ -176,6 +176,25 @@ def test_one_client_can_ask_only_for_so_many_addresses_that_are_taken(api, alice
     assert api(None).post(REGISTER, NEW, REMOTE_ADDR="2001:db8:1::1").status_code == 201
 
 
+@pytest.mark.django_db(transaction=True)
+def test_many_at_once_get_no_further_than_one_after_the_other(api, db, monkeypatch):
+    monkeypatch.setattr("accounts.services.registration.REGISTRATIONS_PER_HOUR", 3)
+    together = Barrier(6)
+
+    def register(number):
+        together.wait(30)
+        try:
+            own = {"username": f"carol{number}", "email": f"carol{number}@example.com"}
+            return api(None).post(REGISTER, {**NEW, **own}).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(together.parties) as executor:
+        statuses = list(executor.map(register, range(together.parties)))
+    assert sorted(statuses) == [201] * 3 + [429] * 3
+    assert User.objects.count() == 3
+
+
 def test_the_limit_moves_on_with_the_hour(api, db, monkeypatch):
     for number in range(REGISTRATIONS_PER_HOUR):
         api(None).post(REGISTER, {**NEW, "username": f"user{number}", "email": f"user{number}@example.com"})

@@ -136,6 +136,16 @@ def test_a_secret_cannot_be_confirmed_by_guessing(signed_in, alice):
     assert signed_in.post(CONFIRM, {"code": code_of(alice)}).status_code == 200
 
 
+def test_wrong_codes_of_who_is_signed_in_are_recorded_and_their_owner_is_told(signed_in, alice, codes):
+    for _ in range(5):
+        no_delay()
+        answer = signed_in.delete(MINE, {"password": PASSWORD, "code": wrong_code_of(alice)})
+        assert fields_of(answer) == {"code": "invalid"}
+    assert AuditEntry.objects.filter(action=Action.SECOND_FACTOR_FAILED, target_id=str(alice.id)).count() == 5
+    assert AuditEntry.objects.filter(action=Action.SIGN_INS_BLOCKED, target_id=str(alice.id)).count() == 1
+    assert Mail.objects.filter(kind=MailKind.SIGN_INS_FAILED, address=alice.email).count() == 1
+
+
 def test_new_recovery_codes_replace_the_old_ones(signed_in, alice, codes, sign_in):
     answer = signed_in.post(RECOVERY, {"password": PASSWORD, "code": code_of(alice)})
     assert answer.status_code == 200

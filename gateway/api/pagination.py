@@ -30,7 +30,8 @@ class KeysetPagination(CursorPagination):
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         cursor: Cursor | None = super().decode_cursor(request)
-        if cursor is not None and not cursor.position:  # DRF takes what it cannot read for the first page
+        # DRF takes what it cannot read for the first page; and no database can look for what is not text.
+        if cursor is not None and not (cursor.position and str(cursor.position).isprintable()):
             raise exceptions.NotFound
         return cursor
 

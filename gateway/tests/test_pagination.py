@@ -102,6 +102,7 @@ def test_a_limit_that_is_none_is_refused(client, limit):
         cursor("p=abc"),
         cursor("p="),
         cursor("p=\0"),
+        cursor("r=1&p=\0"),
         cursor("p=%ED%A0%80"),
         cursor("o=-1"),
         cursor("o=x"),
