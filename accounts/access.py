@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 def credentials_ended(credential_ids: Iterable[UUID]) -> None:
     """Say, after the commit, that these sessions or API keys are worth nothing any more."""
     ids = list(credential_ids)
+    sign_in_cache.hold(ids)
 
     def tell() -> None:
         sign_in_cache.forget(ids)
@@ -37,13 +38,11 @@ def credentials_ended(credential_ids: Iterable[UUID]) -> None:
 
 def user_access_changed(user_id: UUID) -> None:
     """Say, after the commit, that a user may do something else than before."""
+    sign_in_cache.hold(_credentials_of(user_id))
 
     def tell() -> None:
-        try:  # only now: a session that began meanwhile counts too
-            now = timezone.now()
-            sessions = DeviceSession.objects.filter(user_id=user_id, ended_at=None, expires_at__gt=now)
-            keys = ApiKey.objects.filter(user_id=user_id, revoked_at=None, expires_at__gt=now)
-            sign_in_cache.forget([*sessions.values_list("id", flat=True), *keys.values_list("id", flat=True)])
+        try:
+            sign_in_cache.forget(_credentials_of(user_id))  # again: a session that began meanwhile counts too
         except DatabaseError:
             logger.exception("the sessions of a user could not be read")
             sign_in_cache.forget_everybody()
@@ -52,8 +51,16 @@ def user_access_changed(user_id: UUID) -> None:
     transaction.on_commit(tell, robust=True)
 
 
+def _credentials_of(user_id: UUID) -> list[UUID]:
+    now = timezone.now()
+    sessions = DeviceSession.objects.filter(user_id=user_id, ended_at=None, expires_at__gt=now)
+    keys = ApiKey.objects.filter(user_id=user_id, revoked_at=None, expires_at__gt=now)
+    return [*sessions.values_list("id", flat=True), *keys.values_list("id", flat=True)]
+
+
 def access_of_many_changed() -> None:
     """Say, after the commit, that a role or a rule has changed: anybody may be concerned."""
+    sign_in_cache.hold_everybody()
 
     def tell() -> None:
         sign_in_cache.forget_everybody()

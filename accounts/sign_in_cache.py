@@ -2,8 +2,10 @@
 
 It must never let in somebody whose access has ended, whatever becomes of Redis:
 
-- Who changes somebody's access puts a mark in place of the entry, after the commit. An entry is written only in place
-  of what its writer saw before it looked into the database, so one who looked before the commit overwrites no mark.
+- Who changes somebody's access puts a hold in place of the entry before the commit, and a mark after it. While there is
+  a hold, everybody asks the database and nobody writes: so it does no harm if the process dies in between.
+- An entry is written only in place of what its writer saw before it looked into the database, so one who looked before
+  the commit overwrites no mark.
 - An entry dies LIFETIME_SECONDS after the look into the database began, however late it is written, and a mark lives
   as long. So nobody can come after the mark.
 - Entries belong to an epoch, and those of another epoch count for nothing. A new one begins when what many may do
@@ -11,9 +13,9 @@ It must never let in somebody whose access has ended, whatever becomes of Redis:
   enough to lose a mark has therefore lost its epoch too.
 - A process that could not reach Redis believes nothing in it for as long as an entry may live.
 
-What is left, for LIFETIME_SECONDS at most: a process that dies between its commit and the mark, or that alone cannot
-reach Redis while others can, leaves an entry behind that is not true any more. Also, what changes access without model
-signals (`QuerySet.update`, SQL) has to say so itself (accounts.access), or it is noticed as late as that.
+What is left, for LIFETIME_SECONDS at most: a process that alone cannot reach Redis while others can leaves an entry
+behind that is not true any more. Also, what changes access without model signals (`QuerySet.update`, SQL) has to say so
+itself (accounts.access), or it is noticed as late as that.
 """
 
 import json
@@ -36,7 +38,7 @@ LIFETIME_SECONDS = 30
 EPOCH_SECONDS = 1.5  # less than the time after which a client gives Redis up
 GIVE_UP_SECONDS = 2.0
 RETRY_SECONDS = 0.1
-_EPOCH_KEY = "sign-in:epoch"
+_EPOCH_KEY, _HOLD_KEY = "sign-in:epoch", "sign-in:hold"
 
 _believe_again_at = 0.0
 
@@ -55,10 +57,13 @@ class _Script:
             return _redis().eval(self._text, len(keys), *keys, *args)
 
 
-# An entry is its own id, the id of its epoch, and JSON. A mark is only an id.
+# An entry is its own id, the id of its epoch, and JSON. A mark is only an id, a hold an exclamation mark.
 _read = _Script("""
 local epoch = redis.call('GETEX', KEYS[1], 'PX', ARGV[1])
 local entry = redis.call('GET', KEYS[2]) or ''
+if entry == '!' or redis.call('EXISTS', KEYS[3]) == 1 then
+    return {}
+end
 if epoch and string.sub(entry, #epoch + 1, 2 * #epoch) == epoch then
     return string.sub(entry, 2 * #epoch + 1)
 end
@@ -95,9 +100,11 @@ def read(credential_id: UUID) -> tuple[Any, Glance | None]:
     if time.monotonic() < _believe_again_at:
         return None, None
     try:
-        answer = _read([_EPOCH_KEY, _key(credential_id)], int(EPOCH_SECONDS * 1000), new_id().hex)
+        answer = _read([_EPOCH_KEY, _key(credential_id), _HOLD_KEY], int(EPOCH_SECONDS * 1000), new_id().hex)
     except RedisError as error:
         _doubt(error)
+        return None, None
+    if answer == []:
         return None, None
     if isinstance(answer, list):
         epoch, entry_id, now = answer
@@ -117,6 +124,27 @@ def write(credential_id: UUID, glance: Glance | None, known: dict[str, Any]) -> 
         _write([_key(credential_id)], glance.entry_id, new_id().hex, glance.ends_at, content)
     except RedisError as error:
         _doubt(error)
+
+
+def hold(credential_ids: Iterable[UUID]) -> None:
+    """Let requests of these ask the database until `forget`, or for LIFETIME_SECONDS. Call it before the commit."""
+    _hold([_key(credential_id) for credential_id in credential_ids])
+
+
+def hold_everybody() -> None:
+    """Let requests of everybody do so, until `forget_everybody`."""
+    _hold([_HOLD_KEY])
+
+
+def _hold(keys: list[str]) -> None:
+    """Do it once, and do not doubt Redis if it fails: who calls it after the commit insists."""
+    pipeline = _redis().pipeline(transaction=False)
+    for key in keys:
+        pipeline.set(key, "!", ex=LIFETIME_SECONDS)
+    try:
+        pipeline.execute()
+    except RedisError as error:
+        logger.warning("sign-ins are not held while access changes: %r", error)
 
 
 def forget(credential_ids: Iterable[UUID]) -> None:
@@ -165,7 +193,7 @@ def _one_or_all(change: Callable[[], None]) -> None:
 
 
 def _end_epoch() -> None:
-    _redis().delete(_EPOCH_KEY)
+    _redis().delete(_EPOCH_KEY, _HOLD_KEY)
 
 
 def _doubt(error: RedisError) -> None:

@@ -364,9 +364,7 @@ def test_whoever_proves_by_mail_who_they_are_may_sign_in_at_once(sign_in, attack
     assert sign_in().status_code == 200
 
 
-def test_where_somebody_has_reset_the_password_by_mail_they_get_in_while_the_attack_goes_on(
-    api, sign_in, attack, alice
-):
+def test_where_somebody_has_reset_the_password_they_get_in_while_the_attack_goes_on(api, sign_in, attack, alice):
     given = {"token": reset_token(alice), "password": "a long new password"}
     assert api(None).post("/api/v2/auth/password/reset", given, REMOTE_ADDR=HERE).status_code == 204
     attack()

@@ -116,9 +116,12 @@ def test_bad_input_names_the_field_and_changes_nothing(client, method, change, f
     assert role_permissions(role) == {READ}
 
 
-def test_the_list_holds_all_roles_the_built_in_first_in_pages(client, django_assert_num_queries):
-    for number in range(3):
-        role_with(f"role{number}", READ, parent=role_named(Role.VIEWER))
+def test_the_list_holds_all_roles_the_built_in_first_in_pages(
+    client, django_assert_num_queries, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        for number in range(3):
+            role_with(f"role{number}", READ, parent=role_named(Role.VIEWER))
     client.get(ROLES)
     with django_assert_num_queries(3):
         rows = client.get(ROLES).json()["results"]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import redis
 from django.contrib.auth.models import Permission
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_redis import get_redis_connection
 
@@ -220,6 +220,40 @@ def test_a_change_of_access_is_felt_by_the_very_next_request(api, alice, change,
         assert (answer.status_code, answer.json()["code"]) == (403, code)
 
 
+@pytest.fixture
+def dies_after_the_commit(monkeypatch):
+    """Let nothing happen that comes after a commit: as when the process is killed just then."""
+    for name in ("forget", "forget_everybody"):
+        monkeypatch.setattr(sign_in_cache, name, lambda *_args: None)
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+def test_a_process_that_dies_right_after_the_commit_leaves_no_session_behind(
+    api, alice, signed_in, end, dies_after_the_commit
+):
+    client = api(None)
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {signed_in[1].access}")
+    for _ in range(2):
+        assert client.get(ME).status_code == 200
+    with transaction.atomic():
+        end(alice, signed_in[0])
+    for _ in range(2):
+        problem_of(client.get(ME), ErrorCode.SESSION_ENDED)
+
+
+@pytest.mark.parametrize(("change", "code"), CHANGES)
+def test_nor_a_permission(api, alice, change, code, dies_after_the_commit):
+    client = api(alice)
+    for _ in range(2):
+        assert client.get(COMMANDS).status_code == 200
+    with transaction.atomic():
+        change(alice)
+        assert client.get(COMMANDS).status_code in (200, 403)  # whoever comes before the commit writes nothing down
+    for _ in range(2):
+        answer = client.get(COMMANDS)
+        assert (answer.status_code, answer.json()["code"]) == (403, code)
+
+
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_a_role_that_is_deleted_gives_nothing_any_more(api, alice, one_by_one):
     role = Role.objects.create(name="reader")
@@ -250,8 +284,9 @@ def test_if_the_sessions_of_a_user_cannot_be_read_everybody_is_looked_up(alice, 
     def fail(**_kwargs):
         raise DatabaseError("gone")
 
-    monkeypatch.setattr(access.DeviceSession.objects, "filter", fail)
-    access.user_access_changed(alice.pk)
+    with transaction.atomic():
+        access.user_access_changed(alice.pk)
+        monkeypatch.setattr(access.DeviceSession.objects, "filter", fail)
     assert not is_remembered(signed_in[0])
     assert "could not be read" in caplog.text
 
