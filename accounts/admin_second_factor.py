@@ -24,7 +24,7 @@ from gateway.admin.theme import PasswordInput, TextInput
 class PasswordProof(forms.Form):
     password = forms.CharField(
         label=gettext_lazy("Your password"),
-        max_length=1000,
+        max_length=1024,
         strip=False,
         widget=PasswordInput(attrs={"autocomplete": "current-password"}),
     )

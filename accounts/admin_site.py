@@ -172,7 +172,14 @@ def _sign_in_of(request: HttpRequest) -> SignIn | None:
 
 @receiver(user_logged_in)
 def _signed_in(request: HttpRequest, user: User, **_kwargs: Any) -> None:
-    """Make the sign-in one of the user's device sessions: it is listed there, and ends with it."""
+    """Make the sign-in one of the user's device sessions: it is listed there, and ends with it.
+
+    Whoever signs in again in the same browser signs out first, and gets another cookie (ASVS 7.2.4).
+    """
+    before = request.session.get(_SESSION_KEY)
+    if before is not None:
+        session_end(session_id=UUID(before), actor=user, reason=SessionEnd.LOGOUT)
+    request.session.cycle_key()
     lifetime = timedelta(seconds=settings.SESSION_COOKIE_AGE)
     session = session_open(user=user, device_name=_("admin pages"), lifetime=lifetime)
     request.session[_SESSION_KEY] = str(session.id)

@@ -29,7 +29,7 @@ from accounts.services.direct_permissions import user_permissions_set
 from accounts.services.failed_sign_ins import failures_of
 from accounts.services.passwords import password_set
 from accounts.services.users import CHANGEABLE, user_change, user_create, user_delete, user_roles_set
-from gateway.admin.model_admin import EMPTY, page_url, permission_list
+from gateway.admin.model_admin import EMPTY, page_url, permission_list, shown_once
 from gateway.admin.refusals import REFUSALS, add_refusal
 from gateway.admin.theme import BooleanRadioFilter
 
@@ -97,15 +97,18 @@ class UserAdmin(UserActs, DjangoUserAdmin[User]):
         return int(user.open_sessions)
 
     @admin.display(description=gettext_lazy("second factor"), boolean=True)
+    @shown_once
     def second_factor(self, user: User) -> bool:
         return has_second_factor(user)
 
     @admin.display(description=gettext_lazy("blocked until"))
+    @shown_once
     def blocked_until(self, user: User) -> Any:
         blocks = FailedSignIns.objects.filter(failures_of(user), blocked_until__gt=timezone.now())
         return blocks.order_by("-blocked_until").values_list("blocked_until", flat=True).first() or EMPTY
 
     @admin.display(description=gettext_lazy("may do, all in all"))
+    @shown_once
     def effective_permissions(self, user: User) -> SafeString | str:
         return permission_list(user_permissions(user, user_roles(user)))
 

@@ -6,7 +6,8 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.validators import RegexValidator
 from django.db import models, transaction
-from django.db.models.functions import Lower
+from django.db.models import Expression, Value
+from django.db.models.functions import Lower, Replace
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.roles import Role
@@ -25,6 +26,11 @@ def tidy_address(address: str) -> str:
     """Return an e-mail address in the one form in which they are compared: full-width letters are plain ones (NFKC)."""
     name, at, domain = normalize("NFKC", address).rpartition("@")
     return name + at + domain.lower()
+
+
+def without_look_alikes(name: Expression | str) -> Replace:
+    """Return a name as people see it: of the letters that names may have, `ı` is taken for `i` by most."""
+    return Replace(Lower(name), Value("ı"), Value("i"))
 
 
 class GatewayUserManager(UserManager["User"]):
@@ -66,6 +72,11 @@ class User(AbstractUser):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 Lower("username"), name="user_username_unique", violation_error_message=_("This user name is taken.")
+            ),
+            models.UniqueConstraint(
+                without_look_alikes("username"),
+                name="user_username_no_look_alike",
+                violation_error_message=_("This user name is taken."),
             ),
             models.UniqueConstraint(
                 Lower("email"), name="user_email_unique", violation_error_message=_("This address is taken.")

@@ -13,6 +13,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 from accounts import audit
 from accounts.audit import Action
 from accounts.models import User
+from accounts.models.users import without_look_alikes
 
 
 @contextmanager
@@ -42,7 +43,8 @@ def email_verified(*, user: User) -> None:
 
 def _taken(username: str | None, email: str | None) -> dict[str, list[ErrorDetail]]:
     errors = {}
-    names = User.objects.alias(lower=Lower("username")).filter(lower=Lower(Value(username)))
+    seen = without_look_alikes
+    names = User.objects.alias(seen=seen("username")).filter(seen=seen(Value(username)))
     if username is not None and names.exists():
         errors["username"] = [ErrorDetail(_("This user name is taken."), code="unique")]
     addresses = User.objects.alias(lower=Lower("email")).filter(lower=Lower(Value(email)))

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Value
-from django.db.models.functions import Lower
 from django.http import Http404
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
@@ -12,7 +11,7 @@ from rest_framework import exceptions
 from accounts import audit
 from accounts.audit import Action
 from accounts.models import Role, RouteRule, User
-from accounts.models.users import USER_NAME
+from accounts.models.users import USER_NAME, without_look_alikes
 from accounts.permissions import RoleTree, name_of, permissions_named, unknown_names
 from accounts.powers import changing_access, powers_of
 from accounts.routes import routes
@@ -176,7 +175,7 @@ def _name(name: str, role: Role | None = None) -> str:
     if not _ROLE_NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise _invalid("name", _("Use Latin letters, digits and . + - _ only, and single spaces between."), "invalid")
     others = Group.objects.exclude(pk=role.pk) if role else Group.objects.all()
-    if others.alias(folded=Lower("name")).filter(folded=Lower(Value(name))).exists():
+    if others.alias(seen=without_look_alikes("name")).filter(seen=without_look_alikes(Value(name))).exists():
         raise _invalid("name", _("There is a role of this name already."), "unique")
     return name
 

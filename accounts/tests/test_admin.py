@@ -114,6 +114,22 @@ def test_a_sign_in_to_the_admin_is_one_of_the_devices_and_recorded(client, admin
     assert DeviceSession.objects.count() == 1
 
 
+def test_who_signs_in_again_in_the_same_browser_has_one_session_and_another_cookie(client, admin):
+    cookies = []
+    for _ in range(2):
+        assert client.post(LOGIN, {"username": "admin", "password": PASSWORD}).status_code == 302
+        cookies.append(client.cookies["sessionid"].value)
+    first, second = DeviceSession.objects.order_by("created_at")
+    assert (first.end_reason, second.ended_at) == (SessionEnd.LOGOUT, None)
+    assert cookies[0] != cookies[1]
+    assert enters(client)
+
+
+def test_nobody_is_led_away_by_a_link_to_the_login(client, admin):
+    answer = client.post(f"{LOGIN}?next=https://elsewhere.example/", {"username": "admin", "password": PASSWORD})
+    assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, HOME)
+
+
 def test_who_ends_the_session_ends_the_sign_in(admin, django_capture_on_commit_callbacks):
     client = signed_in(admin)
     assert enters(client)

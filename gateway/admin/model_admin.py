@@ -1,6 +1,7 @@
 """The bases of all pages: writable ones save through services, the others only show."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Model)
 EMPTY = "–"
+
+
+def shown_once(compute: Callable[[Any, M], Any]) -> Callable[[Any, M], Any]:
+    """Keep what a computed field shows of a row: the theme asks for it several times for one page."""
+
+    @wraps(compute)
+    def inner(self: Any, row: M) -> Any:
+        kept = row.__dict__.setdefault("_shown_once", {})
+        if compute.__name__ not in kept:
+            kept[compute.__name__] = compute(self, row)
+        return kept[compute.__name__]
+
+    return inner
 
 
 class GatewayAdmin(ModelAdmin[M]):

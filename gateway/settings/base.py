@@ -106,6 +106,7 @@ MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 1024 * 1024)
 
 # --- Admin pages ----------------------------------------------------------------------------------------------------
 
+LOGIN_REDIRECT_URL = "admin:index"
 SESSION_COOKIE_AGE = 12 * 3600  # seconds: of a sign-in to the admin pages, however busy
 UNFOLD = {
     "SITE_TITLE": "ALT_LAS gateway",

@@ -103,6 +103,7 @@ class UserInput(StrictSerializer):
     email = AddressField()
     password = StrictCharField(max_length=1024)
     roles = RoleIdsField(required=False, help_text="Ids; without it, the role that new users have.")
+    must_change_password = StrictBooleanField(required=False, help_text="At the first sign-in, since you know it too.")
 
 
 class UserChangeInput(StrictSerializer):

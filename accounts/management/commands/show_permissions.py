@@ -37,8 +37,8 @@ Made by `manage.py show_permissions --markdown > docs/permissions.md`; a test fa
 ## Names
 User names and e-mail addresses are unique without regard to letter case. User names and names of roles are brought into
 NFKC and hold Latin letters (up to U+017F), digits and `. + - _`; those of roles also single spaces. So full-width
-letters are the plain ones, and Cyrillic or Greek ones are refused. Turkish `ı` is a letter of its own: `admın` and
-`admin` are two names.
+letters are the plain ones, and Cyrillic or Greek ones are refused. Of two names that differ by the dot of an `i`
+alone there can be one: with `admin`, nobody is called `admın`.
 
 ## Routes
 """
