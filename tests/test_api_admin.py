@@ -212,6 +212,8 @@ def test_a_bad_parameter_leads_back_to_the_list(admin_client, path, parameter):
     assert admin_client.get(f"{path}?{parameter}", follow=True).status_code == 200
 
 
+@pytest.mark.security
+@pytest.mark.security_access
 @pytest.mark.parametrize("path", ALL)
 def test_only_what_a_filter_uses_is_looked_for(admin_client, path):
     """A regex takes for ever on the text of one's choice, and with it the whole process."""

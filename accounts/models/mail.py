@@ -14,6 +14,7 @@ class MailKind(models.TextChoices):
     EMAIL_CHANGED = "email_changed", _("the address was changed")
     SESSION_STOLEN = "session_stolen", _("a session was ended for safety")
     SIGN_INS_FAILED = "sign_ins_failed", _("many sign-ins failed")
+    API_KEY_CREATED = "api_key_created", _("an API key was made")
     SECOND_FACTOR_CHANGED = "second_factor_changed", _("the second factor was changed")
 
 

@@ -14,8 +14,10 @@ from rest_framework import exceptions
 from accounts import audit
 from accounts.audit import Action
 from accounts.models import ApiKey, User
+from accounts.models.mail import MailKind
 from accounts.permissions import unknown_names
 from accounts.powers import powers_of
+from accounts.services.mail import mail_send
 from accounts.services.proofs import own_account_lock
 from accounts.sign_in import API_KEY_START, sha256_of
 from gateway.api.errors import ApiError, ErrorCode
@@ -74,6 +76,7 @@ def api_key_create(
         )
         changes = {"user": (None, actor.username), "scopes": (None, scopes), "expires_at": (None, str(expires_at))}
         audit.record(Action.API_KEY_CREATED, actor=actor, target=key, changes=changes)
+        mail_send(MailKind.API_KEY_CREATED, user=actor, data={"name": name})
     return key, raw
 
 

@@ -15,7 +15,7 @@ from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import fields_of, problem_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
 REGISTER, USERS, ROLES, KEYS, ME = (f"/api/v2/{path}" for path in ("auth/register", "users", "roles", "api-keys", "me"))
 CAROL = {"username": "carol", "email": "carol@example.com", "password": "a long new password"}
