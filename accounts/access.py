@@ -74,7 +74,8 @@ def _user_saved(instance: User, created: bool, update_fields: Any, **_kwargs: An
     signs_in = update_fields is not None and set(update_fields) == {"last_login"}
     if created or signs_in:
         return
-    if getattr(instance, "_password", None) is not None:  # set_password() keeps it until the end of save()
+    is_stored = update_fields is None or "password" in update_fields
+    if is_stored and getattr(instance, "_password", None) is not None:  # set_password() keeps it until save() ends
         _password_set_behind_the_services(instance)
     user_access_changed(instance.pk)
 

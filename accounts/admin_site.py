@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.admin_second_factor import second_factor_page
 from accounts.forms import AdminLoginForm
-from accounts.models import AuditEntry, User
+from accounts.models import AuditEntry, DeviceSession, User
 from accounts.models.sessions import SessionEnd
 from accounts.services.passwords import password_change
 from accounts.services.registration import email_verification_resend
@@ -75,12 +75,16 @@ class GatewayAdminSite(AdminSite):
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Ask again if the password was changed while somebody signed in with the old one."""
+        before = request.session.get(_SESSION_KEY)
         try:
-            return super().login(request, extra_context)
+            answer = super().login(request, extra_context)
         except ApiError as error:
             logout(request)
             messages.error(request, str(error.detail))
             return redirect(request.get_full_path())
+        if before is not None and request.session.get(_SESSION_KEY) != before:
+            _end(before)  # somebody was signed in here already: the same person, or another
+        return answer
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         may_see = user_of(request).has_perm("accounts.view_auditentry")
@@ -174,11 +178,8 @@ def _sign_in_of(request: HttpRequest) -> SignIn | None:
 def _signed_in(request: HttpRequest, user: User, **_kwargs: Any) -> None:
     """Make the sign-in one of the user's device sessions: it is listed there, and ends with it.
 
-    Whoever signs in again in the same browser signs out first, and gets another cookie (ASVS 7.2.4).
+    Whoever signs in again in the same browser gets another cookie (ASVS 7.2.4).
     """
-    before = request.session.get(_SESSION_KEY)
-    if before is not None:
-        session_end(session_id=UUID(before), actor=user, reason=SessionEnd.LOGOUT)
     request.session.cycle_key()
     lifetime = timedelta(seconds=settings.SESSION_COOKIE_AGE)
     session = session_open(user=user, device_name=_("admin pages"), lifetime=lifetime)
@@ -187,7 +188,13 @@ def _signed_in(request: HttpRequest, user: User, **_kwargs: Any) -> None:
 
 
 @receiver(user_logged_out)
-def _signed_out(request: HttpRequest, user: User | None, **_kwargs: Any) -> None:
+def _signed_out(request: HttpRequest, **_kwargs: Any) -> None:
     session_id = request.session.get(_SESSION_KEY)
     if session_id is not None:
-        session_end(session_id=UUID(session_id), actor=user, reason=SessionEnd.LOGOUT)
+        _end(session_id)
+
+
+def _end(session_id: str) -> None:
+    session = DeviceSession.objects.select_related("user").filter(id=session_id).first()
+    if session is not None:
+        session_end(session_id=session.id, actor=session.user, reason=SessionEnd.LOGOUT)

@@ -23,21 +23,25 @@ from gateway.origin import network_of, origin
 KEPT = timedelta(days=1)
 
 
-def answer_once(request: Request, create: Callable[[], Response]) -> Response:
-    """Return what `create` answers or, if the same client sent the same with the same key before, answered then.
+def answer_once(request: Request, begin: Callable[[], Callable[[], Response]]) -> Response:
+    """Return what is answered or, if the same client sent the same with the same key before, was answered then.
 
-    Everything is one transaction: of two requests at once, the second waits for the first. What `create` refuses
-    (APIException, Http404) is not remembered, so that the client can mend it and use the key again; what it wrote down
-    about the refusal stays.
+    `begin` does what takes long, outside a transaction, and returns what creates and answers, within one. Of two
+    requests at once, the second waits for the first. What either refuses (APIException, Http404) is not remembered, so
+    that the client can mend it and use the key again; what was written down about the refusal stays.
 
     Raises ApiError (idempotency_key_reused) if the key came with another body before.
     """
     key = idempotency_key(request)
     if key is None:
-        return create()
+        return begin()()
     route = request._request.resolver_match  # noqa: SLF001 - DRF passes it on only as `parser_context`
     who = getattr(request.user, "pk", None) or network_of(origin().address)
     names = _hashed([str(who), route.view_name if route else "", key])
+    before = IdempotentAnswer.objects.filter(key=names).first()
+    if before is not None:
+        return _again(before, request)
+    create = begin()
     refusal: Exception | None = None
     with transaction.atomic():
         row, is_new = IdempotentAnswer.objects.get_or_create(key=names, defaults={"body": _hashed(request.data)})

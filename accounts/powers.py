@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import sign_in_cache
 from accounts.models import ApiKey, Role, RouteRule, User
 from accounts.permissions import RoleTree, user_permissions, user_roles
 from gateway.api.errors import ApiError, ErrorCode
@@ -91,13 +92,21 @@ def changing_access() -> Iterator[None]:
 
     Whatever the decision depends on must be read within. Raises ApiError: last_administrator.
     """
-    with transaction.atomic():
-        # The row stands for the whole: two administrators who demote each other come one after the other.
-        Role.objects.select_for_update(of=("self",), no_key=True).get(name=Role.ADMIN)
-        there_was_one = there_is_an_administrator()
-        yield
-        if there_was_one and not there_is_an_administrator():
-            raise ApiError(ErrorCode.LAST_ADMINISTRATOR)
+    try:
+        with transaction.atomic():
+            yield from _with_an_administrator()
+    except BaseException:
+        sign_in_cache.let_go_everybody()  # of the hold for what is undone now; nobody else can have put one
+        raise
+
+
+def _with_an_administrator() -> Iterator[None]:
+    # The row stands for the whole: two administrators who demote each other come one after the other.
+    Role.objects.select_for_update(of=("self",), no_key=True).get(name=Role.ADMIN)
+    there_was_one = there_is_an_administrator()
+    yield
+    if there_was_one and not there_is_an_administrator():
+        raise ApiError(ErrorCode.LAST_ADMINISTRATOR)
 
 
 def there_is_an_administrator() -> bool:

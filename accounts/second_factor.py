@@ -67,7 +67,7 @@ def pending_device(user: User) -> TOTPDevice | None:
 
 def old_pending_delete(*, batch: int = 1000) -> int:
     """Delete secrets that were not confirmed in time. Return how many."""
-    before = timezone.now() - PENDING_FOR
+    before = timezone.now() - PENDING_FOR - timedelta(hours=1)  # not while one is being confirmed
     return delete_in_batches(TOTPDevice.objects.filter(confirmed=False, created_at__lt=before), batch=batch)
 
 

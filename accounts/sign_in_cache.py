@@ -3,7 +3,8 @@
 It must never let in somebody whose access has ended, whatever becomes of Redis:
 
 - Who changes somebody's access puts a hold in place of the entry before the commit, and a mark after it. While there is
-  a hold, everybody asks the database and nobody writes: so it does no harm if the process dies in between.
+  a hold, everybody asks the database and nobody writes: so it does no harm if the process dies in between. (Of two who
+  change the same access at once, the first to commit takes the hold of the other away too.)
 - An entry is written only in place of what its writer saw before it looked into the database, so one who looked before
   the commit overwrites no mark.
 - An entry dies LIFETIME_SECONDS after the look into the database began, however late it is written, and a mark lives
@@ -22,6 +23,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any
@@ -41,6 +43,7 @@ RETRY_SECONDS = 0.1
 _EPOCH_KEY, _HOLD_KEY = "sign-in:epoch", "sign-in:hold"
 
 _believe_again_at = 0.0
+_hold_again_at = 0.0
 
 
 class _Script:
@@ -132,18 +135,31 @@ def hold(credential_ids: Iterable[UUID]) -> None:
 
 
 def hold_everybody() -> None:
-    """Let requests of everybody do so, until `forget_everybody`."""
+    """Let requests of everybody do so, until `forget_everybody` or `let_go_everybody`."""
     _hold([_HOLD_KEY])
 
 
+def let_go_everybody() -> None:
+    """Take back what `hold_everybody` said: nothing has changed. Without it, the hold ends by itself."""
+    with suppress(RedisError):
+        _redis().delete(_HOLD_KEY)
+
+
 def _hold(keys: list[str]) -> None:
-    """Do it once, and do not doubt Redis if it fails: who calls it after the commit insists."""
-    pipeline = _redis().pipeline(transaction=False)
-    for key in keys:
-        pipeline.set(key, "!", ex=LIFETIME_SECONDS)
+    """Do it once, and do not doubt Redis if it fails: who calls it after the commit insists.
+
+    The caller may have rows locked. So whoever has just waited for a Redis that hangs does not wait again.
+    """
+    global _hold_again_at  # noqa: PLW0603 - one clock for the whole process
+    if not keys or time.monotonic() < max(_hold_again_at, _believe_again_at):
+        return
     try:
+        pipeline = _redis().pipeline(transaction=False)
+        for key in keys:
+            pipeline.set(key, "!", ex=LIFETIME_SECONDS)
         pipeline.execute()
     except RedisError as error:
+        _hold_again_at = time.monotonic() + GIVE_UP_SECONDS
         logger.warning("sign-ins are not held while access changes: %r", error)
 
 
@@ -168,8 +184,8 @@ def forget_everybody() -> None:
 
 def believe_again() -> None:
     """Trust Redis again at once, as a new process does."""
-    global _believe_again_at  # noqa: PLW0603 - one clock for the whole process
-    _believe_again_at = 0.0
+    global _believe_again_at, _hold_again_at  # noqa: PLW0603 - the same
+    _believe_again_at = _hold_again_at = 0.0
 
 
 def _insist(change: Callable[[], None]) -> None:

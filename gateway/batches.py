@@ -12,6 +12,6 @@ def delete_in_batches(rows: QuerySet[Any], *, batch: int = 1000) -> int:
     """
     deleted = 0
     while ids := list(rows.values_list("pk", flat=True)[:batch]):
-        rows.model._default_manager.filter(pk__in=ids).delete()  # noqa: SLF001 - documented API of models
+        rows.filter(pk__in=ids).delete()  # not those that are no longer among them
         deleted += len(ids)
     return deleted

@@ -28,7 +28,7 @@ from accounts.second_factor import has_second_factor
 from accounts.services.direct_permissions import user_permissions_set
 from accounts.services.failed_sign_ins import failures_of
 from accounts.services.passwords import password_set
-from accounts.services.users import CHANGEABLE, user_change, user_create, user_delete, user_roles_set
+from accounts.services.users import CHANGEABLE, user_change, user_create, user_delete, user_prepare, user_roles_set
 from gateway.admin.model_admin import EMPTY, page_url, permission_list, shown_once
 from gateway.admin.refusals import REFUSALS, add_refusal
 from gateway.admin.theme import BooleanRadioFilter
@@ -143,14 +143,13 @@ class UserAdmin(UserActs, DjangoUserAdmin[User]):
         actor, given = user_of(request), form.cleaned_data
         may_assign = self.has_assign_role_permission(request)
         if not change:
-            return user_create(
-                actor=actor,
+            user = user_prepare(
                 username=given["username"],
                 email=given["email"],
                 password=given["password1"],
-                roles=given["roles"] if may_assign else None,
                 must_change_password=given["must_change_password"],
             )
+            return user_create(actor=actor, user=user, roles=given["roles"] if may_assign else None)
         user, reason = User.objects.get(pk=obj.pk), given["reason"]
         changes = {name: given[name] for name in form.changed_data if name in CHANGEABLE}
         user = user_change(actor=actor, user=user, changes=changes, reason=reason)

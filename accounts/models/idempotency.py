@@ -14,5 +14,8 @@ class IdempotentAnswer(models.Model):
     location = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
+    class Meta:
+        default_permissions = ()  # there is no door to these
+
     def __str__(self) -> str:
         return self.key

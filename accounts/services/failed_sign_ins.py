@@ -5,8 +5,9 @@ beginning, so that a hundred at once get no further than a hundred one after the
 back. A try that is refused here counts for nothing, and no password is hashed for it.
 
 The login counts as it was typed, whether or not somebody has it: whom the limits concern tells nothing about who
-exists. The delay for a login as a whole is short, and does not apply where its user was signed in before: an attacker
-can slow others down, but not keep them out.
+exists. The delay for a login as a whole is short, and neither it nor that of the address applies where its user was
+signed in before: an attacker can slow others down, but not keep them out. (So who shares an address that is blocked can
+tell who was signed in there.)
 """
 
 from collections.abc import Iterable, Mapping, Sequence

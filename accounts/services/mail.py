@@ -22,7 +22,7 @@ from accounts.mail_texts import message_of
 from accounts.models import Mail, User
 from accounts.models.mail import MailKind
 from gateway.batches import delete_in_batches
-from gateway.locks import shared_lock
+from gateway.locks import alone, transaction_lock
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,11 @@ def mail_send(kind: MailKind, *, user: User | None, address: str = "", data: dic
 
 
 def mailed_too_often(kind: MailKind, address: str) -> bool:
-    """Return whether a mail of the kind went to the address within the last minute, or five within the last hour."""
+    """Return whether a mail of the kind went to the address within the last minute, or five within the last hour.
+
+    Call it in the transaction that puts another one into the outbox: one after the other.
+    """
+    transaction_lock(f"mail:{kind}:{address}")
     now = timezone.now()
     recent = Mail.objects.filter(kind=kind, address=address, created_at__gt=now - timedelta(hours=1))
     times = list(recent.order_by("-created_at").values_list("created_at", flat=True)[:5])
@@ -57,8 +61,8 @@ def mailed_too_often(kind: MailKind, address: str) -> bool:
 
 def mails_send_alone() -> int:
     """Send what is due, unless somebody is at it already: a slow mail server holds one worker process, not all."""
-    with shared_lock("mails-send", lasts=settings.CELERY_TASK_TIME_LIMIT, wait=0) as alone:
-        return mails_send_due() if alone else 0
+    with alone("mails-send", lasts=RUN_SECONDS + 6 * settings.EMAIL_TIMEOUT) as nobody_else_is_at_it:
+        return mails_send_due() if nobody_else_is_at_it else 0
 
 
 def mails_send_due() -> int:

@@ -10,13 +10,14 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import transaction
+from django.http import Http404
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.fields import get_error_detail
 
 from accounts import audit
 from accounts.audit import Action
-from accounts.limits import client_limited
+from accounts.limits import client_limit, client_limit_exactly
 from accounts.mail_tokens import user_of_reset_token
 from accounts.models import ApiKey, DeviceSession, User
 from accounts.models.mail import MailKind
@@ -54,15 +55,18 @@ def password_set(
     `must_change` says whether they have to choose their own at the next sign-in; None leaves that as it is. The
     password is taken as it is: see password_validate. API keys stay good.
 
-    Raises ApiError (permission_denied) if the user may do something that the actor may not.
+    Raises ApiError (permission_denied) if the user may do something that the actor may not, Http404 if they are gone.
     """
     hashed = make_password(password)  # slow on purpose: before the transaction
     with transaction.atomic():
-        powers_of(actor).require_over(user)
+        locked = User.objects.select_for_update(no_key=True).filter(pk=user.pk).first()
+        if locked is None:
+            raise Http404
+        powers_of(actor).require_over(locked)
         if must_change is not None:
-            user.must_change_password = must_change
+            locked.must_change_password = must_change
         _password_store(
-            user, hashed, actor=actor, keep_session=keep_session, also=["must_change_password"], reason=reason
+            locked, hashed, actor=actor, keep_session=keep_session, also=["must_change_password"], reason=reason
         )
 
 
@@ -90,11 +94,12 @@ def password_forgot(*, email: str) -> None:
     a client that asks for many.
     """
     address = email.lower()  # to count by; the mail goes to it as its user wrote it
-    with client_limited(Action.PASSWORD_RESET_ASKED, limit=RESETS_PER_HOUR):
+    client_limit(Action.PASSWORD_RESET_ASKED, limit=RESETS_PER_HOUR)
+    with transaction.atomic():
+        client_limit_exactly(Action.PASSWORD_RESET_ASKED, limit=RESETS_PER_HOUR)
         if not mailed_too_often(MailKind.RESET_PASSWORD, address):
-            with transaction.atomic():
-                mail = mail_send(MailKind.RESET_PASSWORD, user=None, address=address)
-                audit.record(Action.PASSWORD_RESET_ASKED, actor=None, target=mail)
+            mail = mail_send(MailKind.RESET_PASSWORD, user=None, address=address)
+            audit.record(Action.PASSWORD_RESET_ASKED, actor=None, target=mail)
 
 
 def password_reset(*, token: str, password: str) -> None:

@@ -168,7 +168,12 @@ def sessions_end(*, sessions: "QuerySet[DeviceSession]", actor: User | None, rea
 
 
 def expired_sessions_delete(*, batch: int = 1000) -> int:
-    """Delete sessions whose time is over, and those of the admin pages. Return how many."""
+    """Delete sessions whose time is over, and those of the admin pages. Return how many.
+
+    Device sessions only when they do not tell any more where their user is known (accounts.services.failed_sign_ins).
+    """
     now = timezone.now()
-    device_sessions = delete_in_batches(DeviceSession.objects.filter(expires_at__lt=now), batch=batch)
-    return device_sessions + delete_in_batches(Session.objects.filter(expire_date__lt=now), batch=batch)
+    over = DeviceSession.objects.filter(expires_at__lt=now, last_seen_at__lt=now - failed_sign_ins.KNOWN_FOR)
+    return delete_in_batches(over, batch=batch) + delete_in_batches(
+        Session.objects.filter(expire_date__lt=now), batch=batch
+    )

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -32,24 +33,23 @@ CHANGEABLE = (
 )
 
 
-def user_create(
-    *,
-    actor: User | None,
-    username: str,
-    email: str,
-    password: str,
-    roles: Iterable[Role] | None = None,
-    must_change_password: bool = False,
-) -> User:
-    """Make a user with these roles; None stands for the role that new users have. A token goes to the address.
+def user_prepare(*, username: str, email: str, password: str, must_change_password: bool = False) -> User:
+    """Return a user for `user_create`, not stored yet: what takes long is done here, outside a transaction.
 
-    Raises ValidationError, which names the fields, also if somebody takes the name at the same moment; ApiError:
-    permission_denied.
+    Raises ValidationError, which names the fields.
     """
     user = User(username=username, email=email, must_change_password=must_change_password)
     _tidy(user)
     _validate(user, password)
-    user.set_password(password)
+    user.password = make_password(password)
+    return user
+
+
+def user_create(*, actor: User | None, user: User, roles: Iterable[Role] | None = None) -> User:
+    """Store a user with these roles; None stands for the role that new users have. A token goes to the address.
+
+    Raises ValidationError if somebody has the name or the address; ApiError: permission_denied.
+    """
     with changing_access():
         given = list(Role.objects.filter(name=Role.OPERATOR)) if roles is None else _existing(roles)
         powers = powers_of(actor)

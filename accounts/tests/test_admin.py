@@ -125,6 +125,14 @@ def test_who_signs_in_again_in_the_same_browser_has_one_session_and_another_cook
     assert enters(client)
 
 
+def test_who_signs_in_where_another_is_signed_in_ends_that_session(client, admin):
+    User.objects.create_superuser("boss", "boss@example.com", PASSWORD)
+    for name in ("admin", "boss"):
+        assert client.post(LOGIN, {"username": name, "password": PASSWORD}).status_code == 302
+    assert [session.user.username for session in DeviceSession.objects.filter(ended_at=None)] == ["boss"]
+    assert AuditEntry.objects.get(action=Action.SESSION_ENDED).actor_name == "admin"
+
+
 def test_nobody_is_led_away_by_a_link_to_the_login(client, admin):
     answer = client.post(f"{LOGIN}?next=https://elsewhere.example/", {"username": "admin", "password": PASSWORD})
     assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, HOME)

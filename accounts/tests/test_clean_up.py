@@ -46,7 +46,7 @@ def test_secrets_that_were_not_confirmed_in_time_go(alice, bob):
     for user in (alice, bob):
         begin(user)
     confirmed = TOTPDevice.objects.create(user=alice, name="app", confirmed=True)
-    TOTPDevice.objects.exclude(user=bob).update(created_at=timezone.now() - PENDING_FOR - timedelta(seconds=1))
+    TOTPDevice.objects.exclude(user=bob).update(created_at=timezone.now() - PENDING_FOR - timedelta(hours=1, seconds=1))
     delete_old_pending_second_factors()
     assert {device.user for device in TOTPDevice.objects.filter(confirmed=False)} == {bob}
     assert TOTPDevice.objects.filter(confirmed=True).get() == confirmed
@@ -58,6 +58,21 @@ def test_expired_sessions_of_the_admin_pages_go_too():
         Session.objects.create(session_key=name, session_data="", expire_date=now + timedelta(seconds=ends_in))
     assert expired_sessions_delete() == 1
     assert Session.objects.get().session_key == "good"
+
+
+def test_a_row_that_is_wanted_again_meanwhile_stays(alice, monkeypatch):
+    key_of(alice, "old")
+    rows = ApiKey.objects.filter(name="old")
+    listed = type(rows).values_list
+
+    def renamed_meanwhile(self, *fields, **options):
+        ids = list(listed(self, *fields, **options))
+        ApiKey.objects.update(name="new")
+        return ids
+
+    monkeypatch.setattr(type(rows), "values_list", renamed_meanwhile)
+    delete_in_batches(rows)
+    assert ApiKey.objects.get().name == "new"
 
 
 def test_rows_go_in_batches_that_count_as_rows_not_as_what_depends_on_them(alice, bob):

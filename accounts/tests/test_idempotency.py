@@ -5,6 +5,7 @@ from datetime import timedelta
 from threading import Barrier
 
 import pytest
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.db import connection
 from django.utils import timezone
 
@@ -82,6 +83,21 @@ def test_what_is_recorded_of_a_refusal_stays(api, alice):
     assert fields_of(send(api(None), REGISTER, {**CAROL, "username": "alice"})) == {"username": "unique"}
     assert AuditEntry.objects.filter(action="name_taken").count() == 1
     assert not IdempotentAnswer.objects.exists()
+
+
+@pytest.mark.parametrize("path", [REGISTER, USERS])
+def test_no_transaction_is_open_while_a_password_is_hashed(client, path, monkeypatch):
+    """On SQLite nobody else could write meanwhile."""
+    depths, hashed = [], MD5PasswordHasher.encode
+
+    def encode(*args):
+        depths.append(len(connection.savepoint_ids))
+        return hashed(*args)
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", encode)
+    outside = len(connection.savepoint_ids)  # the test's own
+    assert send(client, path, CAROL).status_code == 201
+    assert depths == [outside]
 
 
 def test_a_key_is_one_persons_and_one_routes(api, admin, client):

@@ -11,6 +11,7 @@ from rest_framework_simplejwt.settings import api_settings
 from accounts import sign_in_cache
 from accounts.models import AuditEntry, DeviceSession, User
 from accounts.models.sessions import SessionEnd
+from accounts.services import failed_sign_ins
 from accounts.services.sessions import expired_sessions_delete, session_end, session_refresh, session_start
 from accounts.sign_in import LAST_SEEN_STEP
 from accounts.tests.people import client_with_key
@@ -244,5 +245,7 @@ def test_old_rows_are_deleted_in_batches_ended_ones_when_their_time_is_over(alic
     session_end(session_id=ended.id, actor=None, reason=SessionEnd.LOGOUT)
     session_end(session_id=old.id, actor=None, reason=SessionEnd.LOGOUT)
     DeviceSession.objects.filter(id=old.id).update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert expired_sessions_delete(batch=batch) == 0  # it still says where she is known
+    DeviceSession.objects.update(last_seen_at=timezone.now() - failed_sign_ins.KNOWN_FOR - timedelta(seconds=1))
     assert expired_sessions_delete(batch=batch) == 1
     assert set(DeviceSession.objects.all()) == {open_session, ended}  # the latter is still known if its token is used

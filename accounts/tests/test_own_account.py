@@ -79,6 +79,14 @@ def test_a_password_set_on_the_command_line_ends_sessions_and_is_recorded(
     assert [client.get("/api/v2/me").status_code for client in clients] == [401, 200]
 
 
+def test_a_password_that_was_set_and_not_saved_ends_nothing(api, alice):
+    client = api(alice)
+    alice.set_password("a long new password")
+    alice.save(update_fields=["first_name"])
+    assert client.get("/api/v2/me").status_code == 200
+    assert not AuditEntry.objects.filter(action="password_changed").exists()
+
+
 def test_a_hash_that_is_brought_up_to_date_ends_nothing(api, alice, settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher", *settings.PASSWORD_HASHERS]
     first = api(alice)

@@ -176,8 +176,9 @@ def test_one_client_can_ask_only_for_so_many_addresses_that_are_taken(api, alice
     assert api(None).post(REGISTER, NEW, REMOTE_ADDR="2001:db8:1::1").status_code == 201
 
 
+@pytest.mark.parametrize("with_keys", [False, True])
 @pytest.mark.django_db(transaction=True)
-def test_many_at_once_get_no_further_than_one_after_the_other(api, db, monkeypatch):
+def test_many_at_once_get_no_further_than_one_after_the_other(api, db, monkeypatch, with_keys):
     monkeypatch.setattr("accounts.services.registration.REGISTRATIONS_PER_HOUR", 3)
     together = Barrier(6)
 
@@ -185,7 +186,8 @@ def test_many_at_once_get_no_further_than_one_after_the_other(api, db, monkeypat
         together.wait(30)
         try:
             own = {"username": f"carol{number}", "email": f"carol{number}@example.com"}
-            return api(None).post(REGISTER, {**NEW, **own}).status_code
+            keys = {"HTTP_IDEMPOTENCY_KEY": str(number)} if with_keys else {}
+            return api(None).post(REGISTER, {**NEW, **own}, **keys).status_code
         finally:
             connection.close()
 

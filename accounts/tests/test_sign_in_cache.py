@@ -20,6 +20,7 @@ from accounts.services.passwords import password_set
 from accounts.services.sessions import session_end, session_start
 from accounts.services.users import user_delete
 from accounts.sign_in import sign_in_by_credential, sign_in_by_token
+from accounts.tests.people import person
 from conftest import PASSWORD
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.ids import new_id
@@ -252,6 +253,27 @@ def test_nor_a_permission(api, alice, change, code, dies_after_the_commit):
     for _ in range(2):
         answer = client.get(COMMANDS)
         assert (answer.status_code, answer.json()["code"]) == (403, code)
+
+
+def test_a_change_of_a_role_that_is_refused_holds_up_nobody(api, alice, signed_in):
+    maker = api(person("maker", "accounts.add_role"))
+    assert sign_in_by_token(signed_in[1].access)
+    answer = maker.post("/api/v2/roles", {"name": "more", "permissions": ["accounts.view_user"]})
+    assert (answer.status_code, answer.json()["code"]) == (403, "permission_denied")
+    assert is_remembered(signed_in[0])
+
+
+def test_who_waited_for_a_redis_that_hangs_does_not_wait_again(alice, monkeypatch):
+    tries = []
+
+    def hang():
+        tries.append(1)
+        raise redis.TimeoutError
+
+    monkeypatch.setattr(sign_in_cache, "_redis", hang)
+    for _ in range(3):
+        sign_in_cache.hold([alice.pk])
+    assert len(tries) == 1
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from accounts.models import DeviceSession, User
 from accounts.models.sessions import SessionEnd
+from accounts.services import failed_sign_ins
 from accounts.services.sessions import expired_sessions_delete, session_end, session_start
 from accounts.services.users import user_ensure
 from accounts.signals import session_ended
@@ -41,7 +42,8 @@ def test_a_name_that_only_looks_like_an_address_is_an_address(db):
 
 def session_of(user, *, expires_in):
     session, _tokens = session_start(login=user.username, password=PASSWORD)
-    DeviceSession.objects.filter(id=session.id).update(expires_at=timezone.now() + expires_in)
+    long_ago = timezone.now() - failed_sign_ins.KNOWN_FOR - timedelta(seconds=1)
+    DeviceSession.objects.filter(id=session.id).update(expires_at=timezone.now() + expires_in, last_seen_at=long_ago)
     return session
 
 

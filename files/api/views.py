@@ -38,5 +38,4 @@ class FileContentView(ApiView):
             raise ApiError(ErrorCode.SERVICE_UNAVAILABLE) from error
         response["Content-Disposition"] = content_disposition_header(as_attachment=True, filename=file.name) or ""
         response["ETag"] = f'"{file.sha256}"'
-        response["Cache-Control"] = "private"
         return response

@@ -67,7 +67,7 @@ def test_the_content_is_byte_for_byte_what_was_stored(api, alice, file, accept):
     assert answer["Content-Type"] == "application/octet-stream"
     assert answer["Content-Length"] == str(file.size)
     assert answer["X-Content-Type-Options"] == "nosniff"
-    assert answer["Cache-Control"] == "private"
+    assert answer["Cache-Control"] == "private, no-cache"
 
 
 @pytest.mark.parametrize("text", ["", "x", "\ufeffa\r\n", "🔑" * 1000])

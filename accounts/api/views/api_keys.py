@@ -55,7 +55,7 @@ class ApiKeyListView(ApiView):
             key, _raw = api_key_create(actor=request.user, raw_key=raw_key, **given)
             return Response(ApiKeyOutput(key).data, 201)
 
-        answer = answer_once(request, create)  # which keeps the answer, and so must not see the key
+        answer = answer_once(request, lambda: create)  # which keeps the answer, and so must not see the key
         shown = {**answer.data, "key": raw_key.of(UUID(answer.data["id"]))}
         return Response(shown, 201, headers={"Cache-Control": "no-store"})
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import ClassVar
 
 from django.conf import settings
@@ -10,7 +11,7 @@ from accounts.api.serializers.registration import RegisterInput, VerifyInput
 from accounts.api.serializers.users import UserOutput
 from accounts.idempotency import answer_once
 from accounts.requests import SignedInRequest
-from accounts.services.registration import email_verification_resend, email_verify, user_register
+from accounts.services.registration import email_verification_resend, email_verify, registration_prepare, user_register
 from gateway.api.idempotency import IDEMPOTENCY_KEY
 from gateway.api.permissions import Access
 from gateway.api.views import ApiView
@@ -24,7 +25,12 @@ class RegisterView(ApiView):
     def post(self, request: Request) -> Response:
         """Make an account. A mail to the address tells how to verify it. Registration can be closed."""
         given = {"language": get_language() or settings.LANGUAGE_CODE} | self.read_body(request, RegisterInput)
-        return answer_once(request, lambda: Response(UserOutput(user_register(**given)).data, status=201))
+
+        def begin() -> Callable[[], Response]:
+            user = registration_prepare(**given)
+            return lambda: Response(UserOutput(user_register(user=user)).data, 201)
+
+        return answer_once(request, begin)
 
 
 class EmailVerifyView(ApiView):

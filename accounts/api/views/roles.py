@@ -53,7 +53,7 @@ class RoleListView(ApiView):
             role = role_create(actor=request.user, **given)
             return Response(output_of(role.public_id), 201, headers={"Location": f"{request.path}/{role.public_id}"})
 
-        return answer_once(request, create)
+        return answer_once(request, lambda: create)
 
 
 class RoleView(ApiView):

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
@@ -15,10 +16,18 @@ from accounts.api.serializers.users import (
     UserSessionOutput,
 )
 from accounts.idempotency import answer_once
+from accounts.models import User
 from accounts.requests import SignedInRequest
 from accounts.selectors import open_sessions, user_get, user_list
 from accounts.services import failed_sign_ins
-from accounts.services.users import user_change, user_create, user_delete, user_roles_set, user_sessions_end
+from accounts.services.users import (
+    user_change,
+    user_create,
+    user_delete,
+    user_prepare,
+    user_roles_set,
+    user_sessions_end,
+)
 from gateway.api.idempotency import IDEMPOTENCY_KEY
 from gateway.api.preconditions import IF_MATCH, etag_of, require_match
 from gateway.api.serializers import PageQuery
@@ -42,13 +51,17 @@ class UserListView(ApiView):
     def post(self, request: SignedInRequest) -> Response:
         """Make a user. Nobody can give roles that may do more than themselves; `roles` needs accounts.assign_role."""
         given = self.read_body(request, UserInput)
+        roles = given.pop("roles", None)
 
-        def create() -> Response:
-            user = user_create(actor=request.user, **given)
-            location = f"{request.path}/{user.id}"
-            return Response(UserAccountOutput(user_get(user.id)).data, 201, headers={"Location": location})
+        def begin() -> Callable[[], Response]:
+            user = user_prepare(**given)
+            return lambda: self._created(request, user_create(actor=request.user, user=user, roles=roles))
 
-        return answer_once(request, create)
+        return answer_once(request, begin)
+
+    def _created(self, request: Request, user: User) -> Response:
+        location = f"{request.path}/{user.id}"
+        return Response(UserAccountOutput(user_get(user.id)).data, 201, headers={"Location": location})
 
 
 class UserView(ApiView):
