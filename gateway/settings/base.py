@@ -253,7 +253,7 @@ CELERY_TASK_ROUTES = {
     "integrations.tasks.*": {"queue": "control"},
     "gateway.*": {"queue": "control"},
 }
-CELERY_BEAT_SCHEDULE = {
+CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "send-due-commands-to-workers": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
@@ -262,38 +262,18 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
-    "delete-old-answers": {
-        "task": "accounts.tasks.delete_old_answers",
-        "schedule": timedelta(hours=1),
-        "options": {"expires": 3600},
-    },
-    "delete-old-pending-second-factors": {
-        "task": "accounts.tasks.delete_old_pending_second_factors",
-        "schedule": timedelta(hours=1),
-        "options": {"expires": 3600},
-    },
-    "delete-old-failures": {
-        "task": "accounts.tasks.delete_old_failures",
-        "schedule": timedelta(hours=1),
-        "options": {"expires": 3600},
-    },
     "send-mails-that-are-due": {"task": "accounts.tasks.mails_send", "schedule": 10.0, "options": {"expires": 10}},
-    "delete-settled-mails": {
-        "task": "accounts.tasks.delete_settled_mails",
-        "schedule": timedelta(hours=6),
-        "options": {"expires": 3600},
-    },
-    "delete-dead-api-keys": {
-        "task": "accounts.tasks.delete_dead_api_keys",
-        "schedule": timedelta(hours=6),
-        "options": {"expires": 3600},
-    },
-    "delete-expired-sessions": {
-        "task": "accounts.tasks.delete_expired_sessions",
-        "schedule": timedelta(hours=6),
-        "options": {"expires": 3600},
-    },
 }
+# What grows is cleaned up, a batch at a time; every so many hours.
+for _task, _hours in {
+    "accounts.tasks.delete_old_answers": 1,
+    "accounts.tasks.delete_old_failures": 1,
+    "accounts.tasks.delete_old_pending_second_factors": 1,
+    "accounts.tasks.delete_dead_api_keys": 6,
+    "accounts.tasks.delete_expired_sessions": 6,
+    "accounts.tasks.delete_settled_mails": 6,
+}.items():
+    CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
 
 # --- Backend services -----------------------------------------------------------------------------------------------
 
