@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from celery import current_app
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
@@ -114,3 +115,8 @@ def test_the_deploy_check_finds_nothing():
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "no issues" in done.stdout
+
+
+def test_beat_sends_only_tasks_that_there_are(settings):
+    current_app.loader.import_default_modules()
+    assert {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()} <= set(current_app.tasks)
