@@ -13,6 +13,7 @@ from django.conf import settings
 
 from gateway.ids import new_id
 from gateway.request_id import HEADER, request_id
+from integrations.addresses import is_allowed
 from integrations.clients.deadline import Deadline, WatchedAdapter
 from integrations.clients.errors import (
     InvalidAnswerError,
@@ -64,11 +65,18 @@ def forget_connections() -> None:
 
 
 def call(
-    method: str, url: str, *, base_url: str, body: dict[str, Any] | None = None, idempotency_key: str | None = None
+    method: str,
+    url: str,
+    *,
+    base_url: str,
+    body: dict[str, Any] | None = None,
+    idempotency_key: str | None = None,
+    is_registered: bool = False,
 ) -> Any:
     """Send one request and return the parsed JSON of a 2xx answer.
 
-    The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. Raises a ServiceError.
+    The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. An instance that was registered, and not named
+    by the settings, is called only at an address that is allowed (integrations.addresses). Raises a ServiceError.
     """
     headers = {HEADER: request_id.get() or str(new_id()), "Accept": "application/json", "Accept-Encoding": "identity"}
     if idempotency_key is not None:
@@ -76,7 +84,9 @@ def call(
     try:
         # Not breaker.call(): it holds its lock during the call, and so lets callers through one by one.
         with breaker_of(base_url).calling():
-            response, content = _exchange(method, url, seconds=settings.SERVICE_TIMEOUT, json=body, headers=headers)
+            response, content = _exchange(
+                method, url, seconds=settings.SERVICE_TIMEOUT, is_registered=is_registered, json=body, headers=headers
+            )
             if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
                 return _parse(content)
             raise _error_of(response, content)
@@ -84,9 +94,11 @@ def call(
         raise TransientError(Reason.TIMEOUT) from None  # nothing else opens it
 
 
-def _exchange(method: str, url: str, *, seconds: float, **options: Any) -> tuple[requests.Response, bytes]:
+def _exchange(
+    method: str, url: str, *, seconds: float, is_registered: bool, **options: Any
+) -> tuple[requests.Response, bytes]:
     """Send one request and read the whole answer. Raises TransientError or InvalidAnswerError."""
-    with Deadline(seconds) as deadline:
+    with Deadline(seconds, is_allowed if is_registered else None) as deadline:
         try:
             with _session().request(
                 method,
@@ -178,14 +190,16 @@ def _retry_after(response: requests.Response) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-def get_health(base_url: str) -> str | None:
+def get_health(base_url: str, *, is_registered: bool = False) -> str | None:
     """Return what an instance says at /health: the `status` of a JSON object, or plain text; None if it fails.
 
     Not through the breaker: this is how a recovered instance is noticed.
     """
     try:
         headers = {HEADER: str(new_id())}
-        response, content = _exchange("GET", f"{base_url}/health", seconds=HEALTH_TIMEOUT, headers=headers)
+        response, content = _exchange(
+            "GET", f"{base_url}/health", seconds=HEALTH_TIMEOUT, is_registered=is_registered, headers=headers
+        )
     except ServiceError:
         return None
     if response.status_code != 200:  # noqa: PLR2004 - the contract says 200

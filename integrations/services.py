@@ -1,0 +1,115 @@
+"""What people and services say about instances: registered, changed, alive, draining, gone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.db import transaction
+from django.http import Http404
+from django.utils import timezone
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+from accounts import audit
+from accounts.audit import Action
+from accounts.models import User
+from gateway.api.errors import ApiError, ErrorCode
+from integrations.addresses import AddressError, check_reachable_part, normalized
+from integrations.models import ServiceInstance, Source
+
+CHANGEABLE = ("version", "weight", "tags", "time_to_live", "is_disabled", "is_draining")
+
+
+def checked_base_url(base_url: str) -> str:
+    """Return the URL in its one form. Asks DNS, so not within a transaction. Raises ValidationError."""
+    try:
+        url = normalized(base_url)
+        check_reachable_part(url)
+    except AddressError as error:
+        raise ValidationError({"base_url": [ErrorDetail(str(error), code="invalid")]}) from None
+    return url
+
+
+def instance_register(
+    *,
+    actor: User,
+    kind: str,
+    base_url: str,
+    version: str = "",
+    weight: int = 1,
+    tags: list[str] | None = None,
+    time_to_live: int | None = None,
+    source: Source = Source.API,
+) -> tuple[ServiceInstance, bool]:
+    """Write an instance down that was registered, or bring up to date what it said before. Return whether it is new.
+
+    `base_url` is one that checked_base_url returned. An instance of the settings stays one, and learns what it says.
+
+    Raises ApiError (service_exists) if another user registered it.
+    """
+    said = {"version": version, "weight": weight, "tags": tags or [], "time_to_live": time_to_live}
+    now = timezone.now() if time_to_live is not None else None
+    with transaction.atomic():
+        new = {"source": source, "registered_by": actor, "heartbeat_at": now, **said}
+        row, is_new = ServiceInstance.objects.get_or_create(kind=kind, base_url=base_url, defaults=new)
+        if is_new:
+            audit.record(Action.SERVICE_REGISTERED, actor=actor, target=row, changes={"base_url": (None, base_url)})
+            return row, True
+        row = ServiceInstance.objects.select_for_update().get(pk=row.pk)
+        if row.registered_by_id not in (None, actor.pk):
+            raise ApiError(ErrorCode.SERVICE_EXISTS)
+        if not row.is_registered:
+            said["time_to_live"], now = None, None
+        before = {field: getattr(row, field) for field in said}
+        for field, value in said.items():
+            setattr(row, field, value)
+        row.registered_by, row.heartbeat_at, row.is_draining = actor, now, False
+        row.save(update_fields=[*said, "registered_by", "heartbeat_at", "is_draining"])
+        changes = audit.changes_between(before, said)
+        if changes:
+            audit.record(Action.SERVICE_CHANGED, actor=actor, target=row, changes=changes)
+    return row, False
+
+
+def instance_change(
+    *,
+    actor: User,
+    instance: ServiceInstance,
+    changes: Mapping[str, Any],
+    reason: str = "",
+    precondition: Callable[[], None] | None = None,
+) -> ServiceInstance:
+    """Change what CHANGEABLE names. Raises Http404 if it is gone."""
+    with transaction.atomic():
+        row = ServiceInstance.objects.select_for_update().filter(pk=instance.pk).first()
+        if row is None:
+            raise Http404
+        if precondition:
+            precondition()
+        before = {field: getattr(row, field) for field in changes}
+        changed = audit.changes_between(before, changes)
+        for field in changed:
+            setattr(row, field, changes[field])
+        if changed:
+            row.save(update_fields=list(changed))
+            audit.record(Action.SERVICE_CHANGED, actor=actor, target=row, changes=changed, reason=reason)
+    return row
+
+
+def instance_heartbeat(*, instance: ServiceInstance) -> None:
+    """It is alive. Whoever was gone comes back. Raises Http404 if it was deregistered."""
+    if not ServiceInstance.objects.filter(pk=instance.pk).update(heartbeat_at=timezone.now()):
+        raise Http404
+
+
+def instance_delete(*, actor: User, instance: ServiceInstance, reason: str = "") -> None:
+    """Take an instance out. Commands that it works on wait until it, or another, is there again.
+
+    Raises ApiError (service_of_settings): those come back by themselves, and can be disabled.
+    """
+    with transaction.atomic():
+        row = ServiceInstance.objects.select_for_update().filter(pk=instance.pk).first()
+        if row is None:
+            raise Http404
+        if not row.is_registered:
+            raise ApiError(ErrorCode.SERVICE_OF_SETTINGS)
+        audit.record(Action.SERVICE_DEREGISTERED, actor=actor, target=row, reason=reason)
+        row.delete()
