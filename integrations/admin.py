@@ -9,17 +9,30 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.admin_site import user_of
 from gateway.admin.confirmation import confirm
-from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyInline, SavingAdmin, label
+from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyInline, SavingAdmin, label, shown_once
 from gateway.admin.overview import Figure, figures
 from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, TextInput
+from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceState, Source
-from integrations.services import CHANGEABLE, checked_base_url, instance_change, instance_delete, instance_register
+from integrations.services import (
+    CHANGEABLE,
+    breaker_reset,
+    checked_base_url,
+    instance_change,
+    instance_delete,
+    instance_register,
+)
 
 STATE_COLOURS: dict[str, str] = {
     ServiceState.HEALTHY: "success",
     ServiceState.UNHEALTHY: "danger",
     ServiceState.DRAINING: "warning",
     ServiceState.DISABLED: "",
+}
+BREAKERS = {
+    BreakerState.CLOSED: _("closed: it is called"),
+    BreakerState.OPEN: _("open: it timed out several times, and is left alone for a while"),
+    BreakerState.HALF_OPEN: _("half open: one call finds out whether it is well again"),
 }
 MAX_TAGS, MAX_TAG = 20, 50
 
@@ -73,10 +86,20 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     )
     search_fields = ("base_url", "version")
     ordering = ("kind", "base_url")
-    actions = ("drain", "take_work", "disable", "enable")
+    actions = ("drain", "take_work", "disable", "enable", "reset_breakers")
     delete_warning = _("Commands that it works on wait until it, or another one, is there again.")
     _told = ("weight", "tags", "version", "time_to_live", "is_draining", "is_disabled", "reason")
-    _found = ("how", "health_since", "health_reason", "checked_at", "heartbeat_at", "source", "registered_by", "id")
+    _found = (
+        "how",
+        "breaker",
+        "health_since",
+        "health_reason",
+        "checked_at",
+        "heartbeat_at",
+        "source",
+        "registered_by",
+        "id",
+    )
 
     def get_fields(self, request: HttpRequest, obj: ServiceInstance | None = None) -> Any:
         return ("kind", "base_url", *self._told, *self._found) if obj else ("kind", "base_url", *self._told[:4])
@@ -87,6 +110,11 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     @label(_("state"), STATE_COLOURS)
     def how(self, row: ServiceInstance) -> Labelled:
         return Labelled(row.state, row.state.label)
+
+    @admin.display(description=_("breaker"))
+    @shown_once
+    def breaker(self, row: ServiceInstance) -> str:
+        return str(BREAKERS[states_of([row.base_url])[row.base_url]])
 
     @admin.display(description=_("tags"))
     def tag_list(self, row: ServiceInstance) -> str:
@@ -107,6 +135,13 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     @admin.action(description=_("Enable…"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[ServiceInstance]) -> HttpResponse | None:
         return self._change(request, queryset, {"is_disabled": False}, _("Enable these instances?"))
+
+    @admin.action(description=_("Reset breakers…"), permissions=["change"])
+    def reset_breakers(self, request: HttpRequest, queryset: QuerySet[ServiceInstance]) -> HttpResponse | None:
+        def act(row: ServiceInstance, given: dict[str, Any]) -> None:
+            breaker_reset(actor=user_of(request), instance=row, reason=given["reason"])
+
+        return confirm(self, request, queryset, title=_("Call these instances again at once?"), act=act)
 
     def _change(
         self, request: HttpRequest, rows: QuerySet[ServiceInstance], changes: dict[str, Any], title: Any

@@ -8,6 +8,7 @@ from django.conf import settings
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
+from integrations.clients.breaker import BreakerState, states_of
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind
 
@@ -44,10 +45,11 @@ def choose(
 ) -> Instance:
     """Return the instance to call: the one that has the work already, else the next in turn.
 
-    The next in turn is one that is healthy and takes work, in proportion to the weights, fairly over all processes.
-    If none is healthy, one that is not: the check may be wrong. `tag` is one that the instance must have, unless it is
-    one of other services only. `prefer` and `avoid` are base URLs; who has work already is asked after it even when
-    draining.
+    The next in turn is one that is healthy, whose breaker is not open, and that takes work; in proportion to the
+    weights, and fairly over all processes. If there is none, one that only takes work: the check may be wrong.
+
+    `tag` is one that the instance must have, unless it is one of other services only. `prefer` and `avoid` are base
+    URLs; who has work already is asked after it even when draining.
 
     Raises TransientError if there is none.
     """
@@ -60,7 +62,8 @@ def choose(
     usable = [each for each in known if each.takes_work]
     if not usable:
         raise TransientError(Reason.UNAVAILABLE)
-    well = [each for each in usable if not each.is_known_to_be_ill]
+    states = states_of(each.base_url for each in usable)
+    well = [each for each in usable if not each.is_known_to_be_ill and states[each.base_url] is not BreakerState.OPEN]
     others = [each for each in well or usable if each.base_url != avoid]
     return _next_in_turn(kind, others or well or usable)
 

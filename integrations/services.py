@@ -13,6 +13,7 @@ from accounts.audit import Action
 from accounts.models import User
 from gateway.api.errors import ApiError, ErrorCode
 from integrations.addresses import AddressError, check_reachable_part, normalized
+from integrations.clients import breaker
 from integrations.models import ServiceInstance, Source
 
 CHANGEABLE = ("version", "weight", "tags", "time_to_live", "is_disabled", "is_draining")
@@ -113,3 +114,9 @@ def instance_delete(*, actor: User, instance: ServiceInstance, reason: str = "")
             raise ApiError(ErrorCode.SERVICE_OF_SETTINGS)
         audit.record(Action.SERVICE_DEREGISTERED, actor=actor, target=row, reason=reason)
         row.delete()
+
+
+def breaker_reset(*, actor: User, instance: ServiceInstance, reason: str) -> None:
+    """Let an instance be called again at once, though it timed out several times."""
+    breaker.reset(instance.base_url)
+    audit.record(Action.BREAKER_RESET, actor=actor, target=instance, reason=reason)

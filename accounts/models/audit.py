@@ -46,6 +46,7 @@ class Action(models.TextChoices):
     SERVICE_REGISTERED = "service_registered", _("service instance registered")
     SERVICE_CHANGED = "service_changed", _("service instance changed")
     SERVICE_DEREGISTERED = "service_deregistered", _("service instance deregistered")
+    BREAKER_RESET = "breaker_reset", _("breaker reset")
     AUDIT_EXPORTED = "audit_exported", _("audit record exported")
 
 

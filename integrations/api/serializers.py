@@ -1,11 +1,13 @@
+from collections.abc import Sequence
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from gateway.api.serializers import PageQuery, StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
+from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
-from integrations.selectors import LAST_CHECKS, latency_of
+from integrations.selectors import LAST_CHECKS, latency_of, recent_checks
 
 
 class CheckOutput(serializers.ModelSerializer[ServiceCheck]):
@@ -21,11 +23,12 @@ class LatencyOutput(serializers.Serializer[Any]):
 
 
 class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
-    """An instance; give its recent checks, by id, as `context["checks"]`. The ETag is of what can be changed."""
+    """An instance; `context_of` gives the context."""
 
     state = serializers.ChoiceField(choices=ServiceState.choices)
     reason = serializers.CharField(source="health_reason", help_text="Why it is unhealthy; empty if it is not.")
     since = serializers.DateTimeField(source="health_since", allow_null=True, help_text="Of its health.")
+    breaker = serializers.SerializerMethodField(help_text="`open`: it timed out several times, and is left alone.")
     latency = serializers.SerializerMethodField(help_text="Of the checks of the last quarter of an hour.")
     last_checks = serializers.SerializerMethodField()
 
@@ -33,9 +36,22 @@ class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
         model = ServiceInstance
         fields = (
             *("id", "kind", "base_url", "version", "weight", "tags", "source", "state", "reason", "since"),
-            *("is_draining", "is_disabled", "time_to_live", "heartbeat_at", "latency", "last_checks", "created_at"),
+            *(
+                "is_draining",
+                "is_disabled",
+                "time_to_live",
+                "heartbeat_at",
+                "breaker",
+                "latency",
+                "last_checks",
+                "created_at",
+            ),
         )
         read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=[str(state) for state in BreakerState]))
+    def get_breaker(self, row: ServiceInstance) -> str:
+        return str(self.context["breakers"][row.base_url])
 
     @extend_schema_field(LatencyOutput)
     def get_latency(self, row: ServiceInstance) -> Any:
@@ -48,6 +64,11 @@ class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
     def _checks(self, row: ServiceInstance) -> list[ServiceCheck]:
         checks: list[ServiceCheck] = self.context["checks"][row.id]
         return checks
+
+
+def context_of(rows: Sequence[ServiceInstance]) -> dict[str, Any]:
+    """Return what ServiceOutput has to know of these, besides the rows: at a constant price."""
+    return {"checks": recent_checks(rows), "breakers": states_of(row.base_url for row in rows)}
 
 
 class TagsField(serializers.ListField):

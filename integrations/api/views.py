@@ -13,9 +13,16 @@ from gateway.api.idempotency import IDEMPOTENCY_KEY
 from gateway.api.preconditions import IF_MATCH, etag_of_living, require_match_of_living
 from gateway.api.serializers import PageQuery
 from gateway.api.views import ApiView
-from integrations.api.serializers import CheckOutput, ServiceChangeInput, ServiceInput, ServiceOutput, ServiceQuery
+from integrations.api.serializers import (
+    CheckOutput,
+    ServiceChangeInput,
+    ServiceInput,
+    ServiceOutput,
+    ServiceQuery,
+    context_of,
+)
 from integrations.models import ServiceInstance
-from integrations.selectors import check_list, instance_get, instance_list, own_instance_get, recent_checks
+from integrations.selectors import check_list, instance_get, instance_list, own_instance_get
 from integrations.services import (
     CHANGEABLE,
     checked_base_url,
@@ -37,7 +44,7 @@ class ServiceListView(ApiView):
     def get(self, request: SignedInRequest) -> Response:
         """All instances of the backend services, the newest first."""
         page = self.paginate_queryset(instance_list(kind=self.query.get("kind"))) or []
-        output = ServiceOutput(page, many=True, context={"checks": recent_checks(page)})
+        output = ServiceOutput(page, many=True, context=context_of(page))
         return self.get_paginated_response(output.data)
 
     @extend_schema(
@@ -139,4 +146,4 @@ def _editable(row: ServiceInstance) -> Any:
 
 
 def output_of(row: ServiceInstance) -> Any:
-    return ServiceOutput(row, context={"checks": recent_checks([row])}).data
+    return ServiceOutput(row, context=context_of([row])).data

@@ -10,6 +10,8 @@ from accounts.tests.people import client_with_key, person_with
 from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
+from integrations.clients import breaker
+from integrations.clients.errors import Reason, TransientError
 from integrations.health import Look, checked
 from integrations.models import ServiceInstance
 from integrations.registry import ServiceKind, choose
@@ -190,6 +192,21 @@ def test_checks_are_listed_and_summed_up(machine):
     page = machine.get(path_of(row, "/checks"), {"limit": 2}).json()
     assert [check["latency_ms"] for check in page["results"]] == [99, 20]
     assert machine.get(page["next"]).json()["results"][0]["latency_ms"] == 19
+
+
+def test_a_breaker_is_seen_and_reset_with_a_reason(machine, admin_client):
+    row = registered(machine)
+    assert row["breaker"] == "closed"
+    for _ in range(breaker.FAILURES):
+        with pytest.raises(TransientError), breaker.protected(ONE["base_url"], "POST"):
+            raise TransientError(Reason.TIMEOUT)
+    assert machine.get(path_of(row)).json()["breaker"] == "open"
+    page = "/admin/integrations/serviceinstance/"
+    assert "timed out several times" in admin_client.get(f"{page}{row['id']}/change/").content.decode()
+    act = {"action": "reset_breakers", "_selected_action": [row["id"]], "confirmed": "yes", "reason": "restarted"}
+    admin_client.post(page, act)
+    assert machine.get(path_of(row)).json()["breaker"] == "closed"
+    assert AuditEntry.objects.get(action="breaker_reset").reason == "restarted"
 
 
 def test_the_list_is_filtered_by_kind_at_a_constant_price(machine, django_assert_num_queries):

@@ -7,7 +7,8 @@ import pytest
 from django.utils import timezone
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from integrations.clients.errors import TransientError
+from integrations.clients import breaker
+from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, Source
 from integrations.registry import ServiceKind, choose, instances
 
@@ -73,6 +74,13 @@ def test_who_has_the_work_is_asked_after_it_even_when_draining_or_ill():
 def test_what_is_known_to_be_ill_is_not_chosen():
     change(TWO, is_healthy=False)
     change(THREE, is_healthy=True)
+    assert turns().keys() == {ONE, THREE}
+
+
+def test_one_whose_breaker_is_open_is_not_chosen(monkeypatch):
+    for _ in range(breaker.FAILURES):
+        with pytest.raises(TransientError), breaker.protected(TWO, "POST"):
+            raise TransientError(Reason.TIMEOUT)
     assert turns().keys() == {ONE, THREE}
 
 
