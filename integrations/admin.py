@@ -16,8 +16,10 @@ from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceState, Source
 from integrations.services import (
     CHANGEABLE,
+    Described,
     breaker_reset,
     checked_base_url,
+    checked_dialect,
     instance_change,
     instance_delete,
     instance_register,
@@ -88,6 +90,7 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     ordering = ("kind", "base_url")
     actions = ("drain", "take_work", "disable", "enable", "reset_breakers")
     delete_warning = _("Commands that it works on wait until it, or another one, is there again.")
+    _where = ("kind", "base_url", "dialect")
     _told = ("weight", "tags", "version", "time_to_live", "is_draining", "is_disabled", "reason")
     _found = (
         "how",
@@ -102,10 +105,10 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     )
 
     def get_fields(self, request: HttpRequest, obj: ServiceInstance | None = None) -> Any:
-        return ("kind", "base_url", *self._told, *self._found) if obj else ("kind", "base_url", *self._told[:4])
+        return (*self._where, *self._told, *self._found) if obj else (*self._where, *self._told[:4])
 
     def get_readonly_fields(self, request: HttpRequest, obj: ServiceInstance | None = None) -> Any:
-        return ("kind", "base_url", *self._found) if obj else ()
+        return (*self._where, *self._found) if obj else ()
 
     @label(_("state"), STATE_COLOURS)
     def how(self, row: ServiceInstance) -> Labelled:
@@ -156,9 +159,12 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
         if change:
             changes = {name: given[name] for name in form.changed_data if name in CHANGEABLE}
             return instance_change(actor=actor, instance=obj, changes=changes, reason=given["reason"])
-        fields = {name: given[name] for name in ("kind", "weight", "tags", "version", "time_to_live")}
-        url = checked_base_url(given["base_url"])
-        row, is_new = instance_register(actor=actor, base_url=url, source=Source.ADMIN, **fields)
+        dialect, url = checked_dialect(given["kind"], given["dialect"]), checked_base_url(given["base_url"])
+        told = {name: given[name] for name in ("weight", "tags", "version", "time_to_live")}
+        described = Described(dialect=dialect, **told)
+        row, is_new = instance_register(
+            actor=actor, kind=given["kind"], base_url=url, described=described, source=Source.ADMIN
+        )
         if not is_new:
             raise ValidationError({"base_url": [ErrorDetail(str(_("There is such an instance already.")), "unique")]})
         return row

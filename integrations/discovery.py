@@ -5,13 +5,11 @@ import socket
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.db import transaction
 
-from integrations.models import ServiceInstance, ServiceKind, Source
+from integrations.models import FROM_SETTINGS, ServiceInstance, ServiceKind, Source
+from integrations.registry import DNS
 
 logger = logging.getLogger(__name__)
-
-DNS = "dns+"  # dns+http://runner.internal:9000 stands for each address that the name has
 
 
 def sync_instances() -> None:
@@ -21,18 +19,21 @@ def sync_instances() -> None:
     """
     for kind in ServiceKind:
         wanted = _wanted(kind)
-        if wanted is None:
-            continue
-        known = dict(ServiceInstance.objects.filter(kind=kind).values_list("base_url", "source"))
-        ours = {url for url, source in known.items() if source in (Source.SETTINGS, Source.DNS)}
-        if wanted.keys() <= known.keys() and ours <= wanted.keys():
-            continue
-        with transaction.atomic():
-            ServiceInstance.objects.filter(kind=kind, base_url__in=ours - wanted.keys()).delete()
-            ServiceInstance.objects.bulk_create(
-                [ServiceInstance(kind=kind, base_url=url, source=source) for url, source in wanted.items()],
-                ignore_conflicts=True,
-            )
+        if wanted is not None:
+            _sync(kind, wanted)
+
+
+def _sync(kind: ServiceKind, wanted: dict[str, Source]) -> None:
+    dialect = settings.SERVICE_DIALECTS[kind]
+    rows = ServiceInstance.objects.filter(kind=kind)
+    known = {row.base_url: (row.source, row.dialect) for row in rows}
+    gone = [url for url, (source, _dialect) in known.items() if source in FROM_SETTINGS and url not in wanted]
+    if gone:
+        rows.filter(base_url__in=gone, source__in=FROM_SETTINGS).delete()
+    for url, source in wanted.items():
+        if known.get(url) != (source, dialect):  # new, or registered before the settings named it
+            said = {"source": source, "dialect": dialect, "time_to_live": None}
+            ServiceInstance.objects.update_or_create(kind=kind, base_url=url, defaults=said)
 
 
 def _wanted(kind: ServiceKind) -> dict[str, Source] | None:

@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from gateway.batches import delete_in_batches
 from gateway.health import NotReadyError, readiness_check
+from integrations.clients.dialects import client_for
 from integrations.clients.http import get_health
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind
-from integrations.registry import settings_urls
+from integrations.registry import Instance, instance_of, settings_instances
 
 FALL, RISE = 2, 2
 JITTER_SECONDS = 0.5  # so that instances are not all asked at the same moment
@@ -98,15 +99,16 @@ def _count(row: ServiceInstance, *, ok: bool, reason: str) -> None:
 
 def _look_soon(row: ServiceInstance) -> Look:
     time.sleep(random.uniform(0, JITTER_SECONDS))  # noqa: S311 - guards nothing
-    return _look(row.base_url, is_registered=row.is_registered)
+    return _look(instance_of(row))
 
 
-def _look(base_url: str, *, is_registered: bool = False) -> Look:
+def _look(instance: Instance) -> Look:
+    url = instance.base_url + client_for(instance).health_path
     began = time.monotonic()
-    said = get_health(base_url, is_registered=is_registered)
+    said = get_health(url, is_registered=instance.is_registered)
     latency = round(1000 * (time.monotonic() - began))
     if said is None:
-        return Look(ok=False, reason="does not answer /health with 200 in time", latency_ms=None)
+        return Look(ok=False, reason="does not answer the health check with 200 in time", latency_ms=None)
     if said.strip().lower() not in _HEALTHY_WORDS:
         return Look(ok=False, reason=f"says {said.strip()[:50]!r}", latency_ms=latency)
     return Look(ok=True, reason="", latency_ms=latency)
@@ -120,7 +122,7 @@ def _check(kind: ServiceKind) -> Callable[[], None]:
     def check() -> None:
         healthy = cache.get(_summary_key(kind))
         if healthy is None:  # nobody asked lately, as just after the start
-            healthy = any(_look(url).ok for url in settings_urls(kind))
+            healthy = any(_look(each).ok for each in settings_instances(kind))
             cache.set(_summary_key(kind), healthy, timeout=SUMMARY_KEPT_SECONDS)
         if not healthy:
             raise NotReadyError("no instance is healthy")

@@ -25,6 +25,9 @@ class Source(models.TextChoices):
     ADMIN = "admin", _("administrator")
 
 
+FROM_SETTINGS = (Source.SETTINGS, Source.DNS)
+
+
 class ServiceState(models.TextChoices):
     """Stable names: clients may branch on them."""
 
@@ -48,6 +51,7 @@ class ServiceInstance(models.Model):
     registered_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("registered by")
     )
+    dialect = models.CharField(_("dialect"), max_length=30, default="standard", help_text=_("How it speaks."))
     version = models.CharField(_("version"), max_length=50, blank=True)
     weight = models.PositiveSmallIntegerField(
         _("weight"), default=1, validators=[MinValueValidator(1), MaxValueValidator(100)],
@@ -97,7 +101,7 @@ class ServiceInstance(models.Model):
 
     @property
     def is_registered(self) -> bool:
-        return self.source not in (Source.SETTINGS, Source.DNS)
+        return self.source not in FROM_SETTINGS
 
     @property
     def state(self) -> ServiceState:

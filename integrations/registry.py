@@ -12,7 +12,10 @@ from integrations.clients.breaker import BreakerState, states_of
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind
 
-__all__ = ["Instance", "ServiceKind", "choose", "instances", "settings_urls", "tag_exists"]
+__all__ = ["Instance", "ServiceKind", "choose", "instance_of", "instances", "settings_instances", "tag_exists"]
+
+
+DNS = "dns+"  # dns+http://runner.internal:9000 stands for each address that the name has
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Instance:
 
     kind: ServiceKind
     base_url: str
+    dialect: str = "standard"  # how it speaks: integrations.clients.dialects
     weight: int = 1
     tags: frozenset[str] = frozenset()
     is_registered: bool = False  # by somebody, and not named by the settings
@@ -28,15 +32,18 @@ class Instance:
     is_known_to_be_ill: bool = False
 
 
-def settings_urls(kind: ServiceKind) -> list[str]:
-    return [url.rstrip("/") for url in settings.SERVICE_URLS[kind]]
+def settings_instances(kind: ServiceKind) -> list[Instance]:
+    """Return those that the settings name by an address."""
+    dialect = settings.SERVICE_DIALECTS[kind]
+    urls = [url.rstrip("/") for url in settings.SERVICE_URLS[kind] if not url.startswith(DNS)]
+    return [Instance(kind, url, dialect) for url in urls]
 
 
 def instances(kind: ServiceKind) -> list[Instance]:
     """Return all instances, those of the settings even before the first check has written them down."""
-    known = {row.base_url: _instance(row) for row in ServiceInstance.objects.filter(kind=kind)}
-    for url in settings_urls(kind):
-        known.setdefault(url, Instance(kind, url))
+    known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(kind=kind)}
+    for each in settings_instances(kind):
+        known.setdefault(each.base_url, each)
     return [known[url] for url in sorted(known)]
 
 
@@ -73,10 +80,11 @@ def tag_exists(tag: str) -> bool:
     return any(tag in tags for tags in ServiceInstance.objects.values_list("tags", flat=True))
 
 
-def _instance(row: ServiceInstance) -> Instance:
+def instance_of(row: ServiceInstance) -> Instance:
     return Instance(
         kind=ServiceKind(row.kind),
         base_url=row.base_url,
+        dialect=row.dialect,
         weight=row.weight,
         tags=frozenset(row.tags),
         is_registered=row.is_registered,

@@ -35,7 +35,7 @@ class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
     class Meta:
         model = ServiceInstance
         fields = (
-            *("id", "kind", "base_url", "version", "weight", "tags", "source", "state", "reason", "since"),
+            *("id", "kind", "base_url", "version", "dialect", "weight", "tags", "source", "state", "reason", "since"),
             *(
                 "is_draining",
                 "is_disabled",
@@ -89,6 +89,7 @@ class _Described(StrictSerializer):
 
 class ServiceInput(_Described):
     kind = serializers.ChoiceField(choices=ServiceKind.choices)
+    dialect = StrictCharField(max_length=30, required=False, help_text="How it speaks; `standard` if not given.")
     base_url = StrictCharField(max_length=300, help_text="`http://` or `https://`, without a query.")
     time_to_live = StrictIntegerField(
         min_value=5, max_value=3600, default=60, help_text="Seconds without a heartbeat after which it leaves."

@@ -21,11 +21,14 @@ from integrations.api.serializers import (
     ServiceQuery,
     context_of,
 )
+from integrations.clients.dialects import STANDARD
 from integrations.models import ServiceInstance
 from integrations.selectors import check_list, instance_get, instance_list, own_instance_get
 from integrations.services import (
     CHANGEABLE,
+    Described,
     checked_base_url,
+    checked_dialect,
     instance_change,
     instance_delete,
     instance_heartbeat,
@@ -66,14 +69,19 @@ class ServiceListView(ApiView):
         """
         given = self.read_body(request, ServiceInput)
 
-        def begin() -> Callable[[], Response]:
-            given["base_url"] = checked_base_url(given["base_url"])
-            return register
+        kind = given.pop("kind")
 
-        def register() -> Response:
-            row, is_new = instance_register(actor=request.user, **given)
-            headers = {"Location": f"{request.path}/{row.id}"}
-            return Response(output_of(row), 201 if is_new else 200, headers=headers)
+        def begin() -> Callable[[], Response]:
+            dialect = checked_dialect(kind, given.pop("dialect", STANDARD))
+            base_url = checked_base_url(given.pop("base_url"))
+            described = Described(dialect=dialect, **given)
+
+            def register() -> Response:
+                row, is_new = instance_register(actor=request.user, kind=kind, base_url=base_url, described=described)
+                headers = {"Location": f"{request.path}/{row.id}"}
+                return Response(output_of(row), 201 if is_new else 200, headers=headers)
+
+            return register
 
         return answer_once(request, begin)
 

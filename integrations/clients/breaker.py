@@ -18,7 +18,7 @@ import pybreaker
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-from integrations.clients.errors import Reason, ServiceError, TransientError
+from integrations.clients.errors import NotTakenError, Reason, ServiceError
 
 FAILURES = 3
 RESET_SECONDS = 5
@@ -103,19 +103,19 @@ _ask_redis_again_at = 0.0
 
 @contextmanager
 def protected(base_url: str, method: str) -> Iterator[None]:
-    """Run one call of an instance. Raises TransientError (timeout) while its breaker is open."""
+    """Run one call of an instance. Raises NotTakenError (timeout) while its breaker is open."""
     key = _key(base_url, method)
     breaker = _breaker(key)
     state = breaker.current_state
     probes = state != pybreaker.STATE_CLOSED and _may_probe(breaker, key)
     if state != pybreaker.STATE_CLOSED and not probes:
-        raise TransientError(Reason.TIMEOUT)
+        raise NotTakenError(Reason.TIMEOUT)
     try:
         # Not breaker.call(): it holds its lock during the call, and so lets callers through one by one.
         with breaker.calling():
             yield
     except pybreaker.CircuitBreakerError:
-        raise TransientError(Reason.TIMEOUT) from None  # nothing else opens it
+        raise NotTakenError(Reason.TIMEOUT) from None  # nothing else opens it
     finally:
         if probes:
             _shared(lambda redis: redis.delete(f"{key} probe"), None)

@@ -61,6 +61,12 @@ def test_a_service_registers_itself_with_an_api_key(machine, owner):
     assert (entry.actor_id, entry.target_id) == (owner.id, row["id"])
 
 
+def test_it_says_how_it_speaks(machine, settings, tmp_path):
+    settings.SERVICE_SHARED_DIRS = settings.SERVICE_SHARED_DIRS | {"runner": str(tmp_path)}
+    assert registered(machine)["dialect"] == "standard"
+    assert registered(machine, base_url="http://127.0.0.1:9103", dialect="b")["dialect"] == "b"
+
+
 def test_after_a_restart_it_registers_anew_and_is_the_same(machine):
     row = registered(machine)
     machine.post(path_of(row, "/drain"))
@@ -93,6 +99,9 @@ def test_one_that_the_settings_name_learns_what_it_says_and_stays_one_of_the_set
         ({"base_url": "http://169.254.169.254"}, {"base_url": "invalid"}),
         ({"base_url": "http://" + "x" * 300}, {"base_url": "max_length"}),
         ({"base_url": 7}, {"base_url": "invalid"}),
+        ({"dialect": "klingon"}, {"dialect": "invalid_choice"}),
+        ({"dialect": "b"}, {"dialect": "not_set_up"}),
+        ({"dialect": None}, {"dialect": "null"}),
         ({"weight": 0}, {"weight": "min_value"}),
         ({"weight": 101}, {"weight": "max_value"}),
         ({"weight": "3"}, {"weight": "invalid"}),

@@ -49,6 +49,14 @@ def test_what_was_registered_stays(runners):
     assert runners() == {"http://registered": "api"}
 
 
+def test_one_that_was_registered_before_the_settings_named_it_is_one_of_the_settings(runners, settings):
+    settings.SERVICE_DIALECTS = settings.SERVICE_DIALECTS | {"runner": "b"}
+    ServiceInstance.objects.create(kind=RUNNER, base_url="http://one", source=Source.API, time_to_live=5, weight=7)
+    assert runners("http://one") == {"http://one": "settings"}
+    row = ServiceInstance.objects.get()
+    assert (row.time_to_live, row.weight, row.dialect) == (None, 7, "b")
+
+
 def test_what_an_administrator_changed_stays(runners):
     runners("http://one")
     ServiceInstance.objects.update(weight=7, is_draining=True)

@@ -100,7 +100,7 @@ def test_one_that_does_not_answer_says_so(transactional_db):
     row = ServiceInstance.objects.create(kind=ServiceKind.RUNNER, base_url="http://127.0.0.1:1", source=Source.SETTINGS)
     check_instances()
     row.refresh_from_db()
-    assert row.health_reason == "does not answer /health with 200 in time"
+    assert row.health_reason == "does not answer the health check with 200 in time"
 
 
 def test_what_was_registered_is_not_called_where_it_may_not_be(server, settings, transactional_db):
@@ -139,3 +139,14 @@ def test_checks_are_kept_for_a_day(runner):
 )
 def test_the_state_is_told_in_one_word(fields, state):
     assert ServiceInstance(**fields).state == state
+
+
+def test_a_dialect_is_asked_where_it_answers(server, transactional_db):
+    server.says({"status": "ok"})
+    row = ServiceInstance.objects.create(
+        kind=ServiceKind.RUNNER, base_url=server.url, source=Source.SETTINGS, dialect="b"
+    )
+    check_instances()
+    row.refresh_from_db()
+    assert row.is_healthy
+    assert server.requests[0][:2] == ("GET", "/api/v1/health")
