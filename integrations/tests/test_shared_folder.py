@@ -171,7 +171,7 @@ class TestWriting:
 
     def test_of_many_one_gets_the_claim(self, folder):
         together = threading.Barrier(8)
-        got: list[bool] = []
+        got = []
 
         def claim() -> None:
             together.wait()

@@ -16,8 +16,10 @@ import logging
 import re
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import ClassVar
 
 from django.conf import settings
 from pydantic import StrictStr
@@ -49,6 +51,13 @@ class ProcessAnswer(Answer):
     alt_file_id: StrictStr
 
 
+@dataclass(frozen=True)
+class Result:
+    work: str
+    state: WorkState
+    error: str
+
+
 class Client(RunnerClient):
     needs_shared_folder: ClassVar = True
     health_path: ClassVar = "/api/v1/health"
@@ -74,7 +83,8 @@ class Client(RunnerClient):
         number = self._hand_overs(work)
         if not number:
             raise NotFoundError("it was never given the work")
-        return self.report(f"{work}-{number}")
+        name = f"{work}-{number}"
+        return self._result(name, work) or WorkReport(name, WorkState.WORKING)
 
     def report(self, remote_id: str) -> WorkReport:
         match = _HANDED_OVER.fullmatch(remote_id)
@@ -90,7 +100,11 @@ class Client(RunnerClient):
         return WorkReport(remote_id, WorkState.WORKING)
 
     def cancel(self, remote_id: str) -> None:
-        """Do nothing: it cannot be stopped."""
+        """It cannot be stopped. And what left no result for long may still be at work: that is no end, either."""
+        try:
+            self.report(remote_id)
+        except NotFoundError as error:
+            raise TransientError(Reason.UNAVAILABLE, "nobody knows whether it is at work") from error
 
     def fetch(self, file_id: str) -> str:
         return self.folder.read(file_id)
@@ -139,27 +153,48 @@ class Client(RunnerClient):
                 continue
             if time.monotonic() > give_up_at:
                 raise TransientError(Reason.TIMEOUT, "the shared folder holds too much to look through")
-            last = self._read_if_of(file, work)
-            if last is not None:
-                return _report(remote_id, file.name, last)
+            result = self._read(file, work)
+            if result is not None and result.work == work:
+                return WorkReport(remote_id, result.state, file.name, error=result.error)
         return None
 
-    def _read_if_of(self, file: Found, work: str) -> dict[str, Any] | None:
-        """Return the result in a file, if it is one of this work and all of it is there."""
-        if file.size > MAX_ANSWER_BYTES:
-            if f'"{work}-'.encode() in self.folder.head(file.name):
-                raise InvalidAnswerError("its result is too large")
-            return None
+    def _read(self, file: Found, work: str) -> Result | None:
+        """Return what a file says, if it says anything: one that cannot be read must not hide the others."""
         try:
-            path_segment(file.name)
-            content = self.folder.read(file.name)
-            last = json.loads(content) if work in content else None  # what is of others costs no more than this
-        except (InvalidAnswerError, NotFoundError, ValueError, RecursionError):
+            if file.size <= MAX_ANSWER_BYTES:
+                return _read_result(self.folder, file)
+            head = self.folder.head(file.name)
+        except (InvalidAnswerError, NotFoundError):  # not complete, no plain file, or gone since
             return None
-        if not isinstance(last, dict) or not isinstance(last.get("alt_file_id"), str):
+        except TransientError as error:
+            logger.warning("a result cannot be read: %s: %s", file.name, error)
             return None
-        match = _HANDED_OVER.fullmatch(_stem(last["alt_file_id"]))
-        return last if match is not None and match["work"] == work else None
+        if f'"{work}-'.encode() in head:
+            raise InvalidAnswerError("its result is too large")  # rather than wait for it for ever
+        return None
+
+
+@lru_cache(maxsize=10_000)
+def _read_result(folder: SharedFolder, file: Found) -> Result:
+    """Read whose result it is: once for each state of a file, as every run looks at those of all others.
+
+    Raises InvalidAnswerError, which is not remembered, if not all of it is there.
+    """
+    path_segment(file.name)
+    try:
+        last = json.loads(folder.read(file.name))
+    except (ValueError, RecursionError) as error:
+        raise InvalidAnswerError("the result is not JSON") from error
+    if not isinstance(last, dict) or not isinstance(last.get("alt_file_id"), str):
+        raise InvalidAnswerError("the result does not name its source")
+    match = _HANDED_OVER.fullmatch(_stem(last["alt_file_id"]))
+    failed = str(last.get("status")).lower() == "failure"
+    summary = last.get("summary")
+    return Result(
+        work=match["work"] if match else "",
+        state=WorkState.FAILED if failed else WorkState.DONE,
+        error=printable(summary) if failed and isinstance(summary, str) else "",
+    )
 
 
 def work_name(idempotency_key: str) -> str:
@@ -184,7 +219,7 @@ def alt_text(request: RunRequest, name: str) -> str:
         "priority": PRIORITIES.get(request.priority.lower(), "medium"),
         "metadata": alt["metadata"] | {"source_alt_id": alt["id"], "parameters": request.parameters},
     }
-    return json.dumps(alt, ensure_ascii=False)
+    return json.dumps(alt)
 
 
 def _utc(written: str | None) -> str:
@@ -198,10 +233,3 @@ def _utc(written: str | None) -> str:
 
 def _stem(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(".alt")
-
-
-def _report(remote_id: str, file_name: str, last: dict[str, Any]) -> WorkReport:
-    failed = str(last.get("status")).lower() == "failure"
-    summary = last.get("summary")
-    error = printable(summary) if failed and isinstance(summary, str) else ""
-    return WorkReport(remote_id, WorkState.FAILED if failed else WorkState.DONE, file_name, error=error)

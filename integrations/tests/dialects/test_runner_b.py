@@ -12,6 +12,7 @@ from integrations.clients.errors import (
     NotFoundError,
     NotTakenError,
     PermanentError,
+    Reason,
     ServiceError,
     TransientError,
 )
@@ -117,6 +118,14 @@ class TestHandingOver:
         assert client.report("c0ffee_runner-2").file_id == "last_1.json"
         assert len(server.requests) == 2
 
+    def test_what_may_still_be_at_work_is_not_called_stopped(self, client, server, tmp_path):
+        server.says({}, status=500)
+        submit(client)
+        make_old(tmp_path / f".{NAME}.claim")
+        assert client.recover(RUN, idempotency_key=KEY) == working()
+        with pytest.raises(TransientError):
+            client.cancel(NAME)
+
     @pytest.mark.parametrize("said", [f"{NAME}.alt", f"/srv/exchange/{NAME}.alt"])
     def test_it_may_call_the_file_by_its_path(self, client, server, said):
         server.says(ACCEPTED | {"alt_file_id": said})
@@ -216,6 +225,34 @@ class TestResults:
         (tmp_path / "last_0.json").write_bytes(content)
         assert client.report(NAME) == working()
         leave(tmp_path)
+        assert client.report(NAME).file_id == "last_1.json"
+
+    def test_a_file_is_read_once_for_all_runs_until_it_changes(self, client, tmp_path, monkeypatch):
+        submit(client)
+        leave(tmp_path, "last_0.json", alt_file_id="another-1")
+        read = []
+        real = shared_folder.SharedFolder.read
+        monkeypatch.setattr(
+            shared_folder.SharedFolder, "read", lambda self, name: read.append(name) or real(self, name)
+        )
+        for _ in range(3):
+            assert client.report(NAME) == working()
+        assert read == ["last_0.json"]
+        leave(tmp_path, "last_0.json", artifacts=["more"])
+        assert client.report(NAME).file_id == "last_0.json"
+
+    def test_a_file_that_cannot_be_read_does_not_hide_the_others(self, client, tmp_path, monkeypatch):
+        submit(client)
+        leave(tmp_path, "last_0.json")
+        leave(tmp_path, "last_1.json")
+        real = shared_folder.SharedFolder.read
+
+        def read(self, name):
+            if name == "last_0.json":
+                raise TransientError(Reason.UNAVAILABLE, "the shared folder: Permission denied")
+            return real(self, name)
+
+        monkeypatch.setattr(shared_folder.SharedFolder, "read", read)
         assert client.report(NAME).file_id == "last_1.json"
 
     def test_links_and_pipes_are_no_results(self, client, tmp_path):
