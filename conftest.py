@@ -90,7 +90,7 @@ class Sandbox:
 @pytest.fixture(scope="session")
 def sandbox_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     folder = tmp_path_factory.mktemp("sandbox")
-    children = [_start_service(name, folder) for name in ("segmentation", "runner", "archive")]
+    children = [start_service(name, folder) for name in ("segmentation", "runner", "archive")]
     yield Sandbox(*(service for service, _child in children))
     stop(child for _service, child in children)
 
@@ -113,10 +113,21 @@ def _nothing_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     cache.clear()
 
 
-def _start_service(name: str, folder: Path) -> tuple[SandboxService, Child]:
+def start_service(name: str, folder: Path, *options: str) -> tuple[SandboxService, Child]:
+    """Start `python -m integrations.sandbox`; whoever starts it stops it."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         fd = listening.fileno()
-        command = [sys.executable, "-m", "integrations.sandbox", name, "--fd", str(fd), "--state-dir", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "integrations.sandbox",
+            name,
+            "--fd",
+            str(fd),
+            "--state-dir",
+            str(folder),
+            *options,
+        ]
         child = Child(name, command, env=dict(os.environ), log=folder / f"{name}.log", fd=fd)
         return SandboxService(name, f"http://127.0.0.1:{listening.getsockname()[1]}"), child
 

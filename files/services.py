@@ -33,5 +33,5 @@ def file_store(*, owner_id: UUID, kind: Kind, name: str, text: str, folder: str)
 def safe_name(name: str, kind: Kind) -> str:
     """Return a file name without folders, control characters or a foreign extension, from whatever a service said."""
     base = PurePosixPath(name.replace("\\", "/")).name
-    stem = re.sub(r"[^\w.-]+", "_", base.removesuffix(f".{kind}")).strip("._")[:200].rstrip("._")
+    stem = re.sub(r"[^\w.-]+", "_", base.removesuffix(".json").removesuffix(f".{kind}")).strip("._")[:200].rstrip("._")
     return f"{stem or 'file'}.{kind}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from gateway.health import NotReadyError, readiness_check
+from integrations.clients.dialects import client_for
 from integrations.clients.http import get_health
 from integrations.registry import Instance, ServiceKind, instances, is_healthy, remember_health
 
@@ -21,7 +22,7 @@ def check_instances() -> dict[Instance, bool]:
 
 
 def _probe(instance: Instance) -> bool:
-    said = get_health(instance.base_url)
+    said = get_health(instance.base_url + client_for(instance).health_path)
     return said is not None and said.strip().lower() in _HEALTHY_WORDS
 
 

@@ -22,6 +22,7 @@ class ServiceKind(StrEnum):
 class Instance:
     kind: ServiceKind
     base_url: str
+    dialect: str = "standard"  # how it speaks: integrations.clients.dialects
 
     @property
     def health_key(self) -> str:
@@ -29,7 +30,8 @@ class Instance:
 
 
 def instances(kind: ServiceKind) -> list[Instance]:
-    return [Instance(kind, url.rstrip("/")) for url in settings.SERVICE_URLS[kind]]
+    dialect = settings.SERVICE_DIALECTS[kind]
+    return [Instance(kind, url.rstrip("/"), dialect) for url in settings.SERVICE_URLS[kind]]
 
 
 def choose(kind: ServiceKind, *, prefer: str | None = None, avoid: str | None = None) -> Instance:

@@ -87,16 +87,18 @@ def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = 
 
     Within a transaction, after the command is written: whoever needs both rows takes the command first.
     """
+    now = timezone.now()
     ended = StageRun.objects.filter(id=run.id, finished_at=None).update(
         outcome=outcome,
         remote_id=run.remote_id,
         remote_file_id=remote_file_id,
         error_code=code,
         error_cause=cause[:500],
-        finished_at=timezone.now(),
+        finished_at=now,
     )
     if not ended:
         raise StaleCommandError
+    run.outcome, run.error_code, run.finished_at = outcome, code, now
 
 
 def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | None:

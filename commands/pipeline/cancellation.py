@@ -16,6 +16,7 @@ from commands.pipeline.stages import AFTER_ARCHIVE, STAGES
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
 from integrations.clients.base import WorkReport, WorkState
+from integrations.clients.dialects import client_for
 from integrations.clients.errors import NotFoundError, PermanentError, Reason, ServiceError
 from integrations.registry import ServiceKind, choose
 
@@ -55,12 +56,12 @@ def cancel_step(command: Command) -> datetime | None:
 
 
 def _find_out(command: Command, runs: list[StageRun]) -> StageRun:
-    """Give the runner the work once more, with the same key: it names the task that it made of it, to be stopped."""
+    """Ask the runner what it made of the work that it was given, to be stopped."""
     spec = STAGES[Stage.RUNNER]
     instance = choose(ServiceKind.RUNNER, prefer=runs[-1].instance)
     run = begin_run(command, Stage.RUNNER, len(runs) + 1, instance.base_url)
     try:
-        report = spec.client(instance).submit(spec.request(command), idempotency_key=run.idempotency_key)
+        report = client_for(instance).recover(spec.request(command), idempotency_key=run.idempotency_key)
     except ServiceError as error:
         finish_run(run, Outcome.FAILED, code=f"runner_{error.reason}", cause=error.detail)
         raise

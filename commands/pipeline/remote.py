@@ -5,9 +5,8 @@ from typing import Any
 
 from commands.leases import lease_renew
 from commands.models import Command, StageRun
-from commands.pipeline.stages import STAGES
-from commands.states import Stage
 from integrations.clients.base import StageClient, WorkReport, WorkState
+from integrations.clients.dialects import client_for
 from integrations.clients.errors import ServiceError
 from integrations.registry import ServiceKind, choose
 
@@ -16,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 def client_of(run: StageRun) -> StageClient[Any]:
     """Return a client of the instance that has the work; of another, if that one is no longer known."""
-    return STAGES[Stage(run.stage)].client(choose(ServiceKind(run.stage), prefer=run.instance))
+    return client_for(choose(ServiceKind(run.stage), prefer=run.instance))
 
 
 def latest_report(client: StageClient[Any], run: StageRun) -> WorkReport:

@@ -37,6 +37,7 @@ from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
 from files.formats import FormatError
 from integrations.clients.base import StageClient, WorkReport, WorkState
+from integrations.clients.dialects import client_for
 from integrations.clients.errors import ServiceError, TransientError
 from integrations.registry import ServiceKind, choose
 
@@ -68,7 +69,7 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
     except TransientError as error:
         return run_failed(command, begin_run(command, stage, attempt, ""), failure_of(stage, error))
     run = begin_run(command, stage, attempt, instance.base_url)
-    client = spec.client(instance)
+    client = client_for(instance)
 
     def submit() -> WorkReport:
         return client.submit(spec.request(command), idempotency_key=run.idempotency_key)

@@ -13,10 +13,9 @@ from commands.states import Stage, Status
 from files.formats import parse_alt, parse_atlas, parse_last
 from files.models import Kind
 from files.selectors import file_text
-from integrations.clients.archive import ArchiveClient, ArchiveRequest
-from integrations.clients.base import StageClient
-from integrations.clients.runner import RunnerClient, RunRequest
-from integrations.clients.segmentation import SegmentationClient, SegmentRequest
+from integrations.clients.archive import ArchiveRequest
+from integrations.clients.runner import RunRequest
+from integrations.clients.segmentation import SegmentRequest
 
 # How far a command has come, in percent, when a stage ends. Most of the time is the runner's.
 AFTER_SEGMENTATION, AFTER_RUN, AFTER_ARCHIVE = 20, 85, 100
@@ -30,7 +29,6 @@ def progress_of_run(percent: int) -> int:
 class StageSpec(ABC):
     """One stage. `request` and `read` touch the storage, and so run outside of transactions."""
 
-    client: type[StageClient[Any]]
     kind: Kind
     file_field: str
     next_status: Status
@@ -49,7 +47,6 @@ class StageSpec(ABC):
 
 
 class SegmentationStage(StageSpec):
-    client = SegmentationClient
     kind = Kind.ALT
     file_field = "alt_file"
     next_status = Status.RUNNING
@@ -66,7 +63,6 @@ class SegmentationStage(StageSpec):
 
 
 class RunnerStage(StageSpec):
-    client = RunnerClient
     kind = Kind.LAST
     file_field = "last_file"
     next_status = Status.ARCHIVING
@@ -91,7 +87,6 @@ class RunnerStage(StageSpec):
 
 
 class ArchiveStage(StageSpec):
-    client = ArchiveClient
     kind = Kind.ATLAS
     file_field = "atlas_file"
     next_status = Status.COMPLETED

@@ -102,6 +102,7 @@ def test_a_storage_that_fails_leaves_nothing_that_looks_stored(folder, monkeypat
         (".alt", "file.alt"),
         ("/", "file.alt"),
         (".htaccess", "htaccess.alt"),
+        ("last_1.json", "last_1.alt"),
         ("🔑", "file.alt"),
         ("\ud800", "file.alt"),
         ("a\u202egpj.alt", "a_gpj.alt"),

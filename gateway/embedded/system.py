@@ -130,8 +130,16 @@ class System:
                 fd, port = listening.fileno(), listening.getsockname()[1]
                 state = str(self.folder / "sandbox")
                 command = [sys.executable, "-m", "integrations.sandbox", name, "--fd", str(fd), "--state-dir", state]
+                command += self._dialect_of(name)
                 self._start(name, command, fd=fd)
             self.env[variable] = f"http://127.0.0.1:{port}"
+
+    def _dialect_of(self, name: str) -> list[str]:
+        """Let a stand-in speak as the gateway expects it of the service."""
+        prefix = name.upper()
+        folder = self.env.get(f"{prefix}_REMOTE_DIR") or self.env.get(f"{prefix}_SHARED_DIR")
+        options = ["--dialect", self.env.get(f"{prefix}_DIALECT") or "standard"]
+        return [*options, "--shared-dir", folder] if folder else options
 
     def _prepare(self) -> dict[str, str]:
         done = subprocess.run(

@@ -282,6 +282,15 @@ SERVICE_URLS = {
     "runner": env.list("RUNNER_URLS", default=[]),
     "archive": env.list("ARCHIVE_URLS", default=[]),
 }
+# How the services of a kind speak: "standard" or another of integrations.clients.dialects.
+SERVICE_DIALECTS = {kind: env.str(f"{kind.upper()}_DIALECT", "standard") for kind in SERVICE_URLS}
+# The folder that some dialects share with the service: as the gateway sees it, and as the service does.
+SERVICE_SHARED_DIRS = {kind: env.str(f"{kind.upper()}_SHARED_DIR", "") for kind in SERVICE_URLS}
+SERVICE_REMOTE_DIRS = {
+    kind: env.str(f"{kind.upper()}_REMOTE_DIR", "") or SERVICE_SHARED_DIRS[kind] for kind in SERVICE_URLS
+}
+# Seconds without a result after which a runner that is not known to have accepted a run is given it again.
+RUNNER_REPEAT_AFTER = env.float("RUNNER_REPEAT_AFTER", 300.0)
 # Seconds for one whole answer of a service, from connecting to the last byte.
 SERVICE_TIMEOUT = env.float("SERVICE_TIMEOUT", 10.0)
 # Seconds during which a stage whose service fails is tried again before the command fails.

@@ -56,4 +56,5 @@ STORAGES = {
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast, and never anywhere else
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 SERVICE_URLS = {"segmentation": [], "runner": [], "archive": []}  # a test that needs services starts them
+SERVICE_DIALECTS = dict.fromkeys(SERVICE_URLS, "standard")
 SERVICE_TIMEOUT = 20.0  # a machine that is busy must not look like a service that is ill

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, StrictStr, ValidationError
 
 from integrations.clients.errors import InvalidAnswerError
 from integrations.clients.http import call, printable
-from integrations.registry import Instance
+from integrations.registry import Instance, ServiceKind
 
 Request = TypeVar("Request")
 MAX_ID_LENGTH = 255
@@ -50,6 +50,9 @@ class FileAnswer(Answer):
 class StageClient(ABC, Generic[Request]):
     """A client of one instance. Every method raises ServiceError and nothing else."""
 
+    kind: ClassVar[ServiceKind]
+    needs_shared_folder: ClassVar = False
+    health_path: ClassVar = "/health"
     files_path: str
     states: ClassVar[dict[str, WorkState]]
 
@@ -59,6 +62,13 @@ class StageClient(ABC, Generic[Request]):
     @abstractmethod
     def submit(self, request: Request, *, idempotency_key: str) -> WorkReport:
         """Hand the work over. May be repeated with the same key: the service does the work once."""
+
+    def recover(self, request: Request, *, idempotency_key: str) -> WorkReport:
+        """Find out what became of work whose hand-over was not answered.
+
+        Handing it over once more tells, as the service does it once. Raises NotFoundError if it never got it.
+        """
+        return self.submit(request, idempotency_key=idempotency_key)
 
     @abstractmethod
     def report(self, remote_id: str) -> WorkReport:

@@ -26,6 +26,10 @@ class TransientError(ServiceError):
     """The same call may succeed later."""
 
 
+class NotTakenError(TransientError):
+    """The call changed nothing: no connection came about, or the service says that it takes no work now."""
+
+
 class InvalidAnswerError(ServiceError):
     """The answer breaks the contract. A few more tries are fair: it may be a proxy's error page."""
 

@@ -17,6 +17,7 @@ from integrations.clients.deadline import Deadline, WatchedAdapter
 from integrations.clients.errors import (
     InvalidAnswerError,
     NotFoundError,
+    NotTakenError,
     PermanentError,
     Reason,
     ServiceError,
@@ -81,7 +82,7 @@ def call(
                 return _parse(content)
             raise _error_of(response, content)
     except pybreaker.CircuitBreakerError:
-        raise TransientError(Reason.TIMEOUT) from None  # nothing else opens it
+        raise NotTakenError(Reason.TIMEOUT) from None  # nothing else opens it
 
 
 def _exchange(method: str, url: str, *, seconds: float, **options: Any) -> tuple[requests.Response, bytes]:
@@ -97,13 +98,21 @@ def _exchange(method: str, url: str, *, seconds: float, **options: Any) -> tuple
                 **options,
             ) as response:
                 content = _read(response)
-        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise TransientError(Reason.TIMEOUT) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise TransientError(Reason.TIMEOUT if deadline.expired else Reason.UNAVAILABLE) from error
+            timed_out = deadline.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
+            kind = NotTakenError if _never_connected(error) else TransientError
+            raise kind(Reason.TIMEOUT if timed_out else Reason.UNAVAILABLE) from error
     if deadline.expired:  # an answer without a length ends where it was cut
         raise TransientError(Reason.TIMEOUT)
     return response, content
+
+
+def _never_connected(error: Exception) -> bool:
+    """Whether nothing of the request can have arrived. In doubt, as when TLS fails, it may have."""
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectionError) and isinstance(cause, urllib3.exceptions.NewConnectionError)
 
 
 def _session() -> requests.Session:
@@ -141,7 +150,10 @@ def _error_of(response: requests.Response, content: bytes) -> ServiceError:
     status = response.status_code
     detail = _said(content)
     if status in (429, 503):
-        return TransientError(Reason.UNAVAILABLE, detail, _retry_after(response))
+        retry_after = _retry_after(response)
+        # A 503 without Retry-After may be a proxy's, whose connection broke after the service got the call.
+        kind = NotTakenError if status == 429 or retry_after is not None else TransientError  # noqa: PLR2004 - RFC 6585, 4
+        return kind(Reason.UNAVAILABLE, detail, retry_after)
     if status >= 500:  # noqa: PLR2004 - RFC 9110, 15.6
         return TransientError(Reason.ERROR, detail)
     if status in (408, 425):
@@ -178,14 +190,14 @@ def _retry_after(response: requests.Response) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-def get_health(base_url: str) -> str | None:
-    """Return what an instance says at /health: the `status` of a JSON object, or plain text; None if it fails.
+def get_health(url: str) -> str | None:
+    """Return what an instance says of its health: the `status` of a JSON object, or plain text; None if it fails.
 
     Not through the breaker: this is how a recovered instance is noticed.
     """
     try:
         headers = {HEADER: str(new_id())}
-        response, content = _exchange("GET", f"{base_url}/health", seconds=HEALTH_TIMEOUT, headers=headers)
+        response, content = _exchange("GET", url, seconds=HEALTH_TIMEOUT, headers=headers)
     except ServiceError:
         return None
     if response.status_code != 200:  # noqa: PLR2004 - the contract says 200

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from integrations.clients.base import Answer, StageClient, WorkReport, WorkState, parse, path_segment
 from integrations.clients.errors import InvalidAnswerError
+from integrations.registry import ServiceKind
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TaskAnswer(Answer):
 class RunnerClient(StageClient[RunRequest]):
     """`.alt` in, `.last` out. It accepts at once and works later."""
 
+    kind = ServiceKind.RUNNER
     files_path = "/files/last"
     states: ClassVar = {
         "pending": WorkState.WORKING,

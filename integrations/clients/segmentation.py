@@ -2,6 +2,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from integrations.clients.base import Answer, StageClient, WorkReport, WorkState, path_segment
+from integrations.registry import ServiceKind
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class SegmentAnswer(Answer):
 class SegmentationClient(StageClient[SegmentRequest]):
     """Text in, `.alt` out."""
 
+    kind = ServiceKind.SEGMENTATION
     files_path = "/files/alt"
     states: ClassVar = {
         "pending": WorkState.WORKING,
@@ -34,12 +36,14 @@ class SegmentationClient(StageClient[SegmentRequest]):
     }
 
     def submit(self, request: SegmentRequest, *, idempotency_key: str) -> WorkReport:
-        return self._report(
-            self.ask(SegmentAnswer, "POST", "/segment", body=asdict(request), idempotency_key=idempotency_key)
-        )
+        return self.ask_report("POST", "/segment", body=self.body(request), idempotency_key=idempotency_key)
 
     def report(self, remote_id: str) -> WorkReport:
-        return self._report(self.ask(SegmentAnswer, "GET", f"/segment/{path_segment(remote_id)}"))
+        return self.ask_report("GET", f"/segment/{path_segment(remote_id)}")
 
-    def _report(self, answer: SegmentAnswer) -> WorkReport:
+    def body(self, request: SegmentRequest) -> dict[str, Any]:
+        return asdict(request)
+
+    def ask_report(self, method: str, path: str, **options: Any) -> WorkReport:
+        answer = self.ask(SegmentAnswer, method, path, **options)
         return self.work_report(remote_id=answer.id, status=answer.status, file_id=answer.alt_file, error=answer.error)

@@ -10,26 +10,52 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from integrations.sandbox import archive, runner, segmentation
+from integrations.sandbox import archive, archive_b, runner, runner_b, segmentation, segmentation_b
 from integrations.sandbox.protocol import DroppableProtocol
 from integrations.sandbox.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SERVICES = {"segmentation": segmentation.create_app, "runner": runner.create_app, "archive": archive.create_app}
+    from starlette.applications import Starlette
+
+STANDARD = "standard"
+SERVICES = {
+    ("segmentation", STANDARD): segmentation.create_app,
+    ("segmentation", "a"): segmentation.create_app,  # its callers ask for less, and it answers the same
+    ("runner", STANDARD): runner.create_app,
+    ("archive", STANDARD): archive.create_app,
+    ("archive", "b"): archive_b.create_app,
+}
+SHARING_SERVICES = {("segmentation", "b"): segmentation_b.create_app, ("runner", "b"): runner_b.create_app}
 BACKLOG = 512
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m integrations.sandbox", description=__doc__)
-    parser.add_argument("service", choices=sorted(SERVICES))
+    parser.add_argument("service", choices=sorted({service for service, _ in SERVICES}))
+    parser.add_argument("--dialect", default=STANDARD, help="how it speaks: standard, a or b")
+    parser.add_argument("--shared-dir", type=Path, help="the folder that some dialects share with their callers")
     parser.add_argument("--host", default="127.0.0.1")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     where.add_argument("--fd", type=int, help="an inherited socket that already listens")
     parser.add_argument("--state-dir", type=Path, help="where state outlives the process; without it nothing does")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    chosen = (arguments.service, arguments.dialect)
+    if chosen not in {*SERVICES, *SHARING_SERVICES}:
+        parser.error(f"{arguments.service} has no dialect {arguments.dialect!r}")
+    if chosen in SHARING_SERVICES and not (arguments.shared_dir and arguments.shared_dir.is_absolute()):
+        parser.error("this dialect needs --shared-dir, with an absolute path")
+    return arguments
+
+
+def create_app(arguments: argparse.Namespace, store: Store) -> Starlette:
+    chosen = (arguments.service, arguments.dialect)
+    if chosen in SHARING_SERVICES:
+        arguments.shared_dir.mkdir(parents=True, exist_ok=True)
+        return SHARING_SERVICES[chosen](store, arguments.shared_dir)
+    return SERVICES[chosen](store)
 
 
 def listening_socket(arguments: argparse.Namespace) -> socket.socket:
@@ -54,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     store = Store.open(arguments.state_dir, arguments.service)
     config = uvicorn.Config(
-        SERVICES[arguments.service](store),
+        create_app(arguments, store),
         http=DroppableProtocol,
         ws="none",
         access_log=False,

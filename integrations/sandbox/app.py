@@ -46,6 +46,11 @@ class Sandbox:
         answer, fresh = self.store.once(idempotency_key(request), lambda: json.dumps(work(), ensure_ascii=False))
         return Response(answer, status, media_type="application/json"), fresh
 
+    def every_time(self, request: Request, work: Callable[[], dict[str, Any]], status: int) -> Response:
+        """Answer with what the work returns, as a service does that heeds no Idempotency-Key."""
+        answer = self.store.every_time(idempotency_key(request), lambda: json.dumps(work(), ensure_ascii=False))
+        return Response(answer, status, media_type="application/json")
+
     def load(self, kind: str, identity: str) -> dict[str, Any]:
         """Return the kept record, or answer 404."""
         body = self.store.get(kind, identity)
@@ -62,11 +67,18 @@ class Sandbox:
         self.save(kind, name, {"content": content, "metadata": {"originalName": name, **metadata}})
 
 
-def create_app(sandbox: Sandbox, routes: Sequence[Route], lifespan: Lifespan[Starlette] | None = None) -> Starlette:
-    common = _CommonViews(sandbox)
+def create_app(
+    sandbox: Sandbox,
+    routes: Sequence[Route],
+    lifespan: Lifespan[Starlette] | None = None,
+    *,
+    health_path: str = "/health",
+    health_word: str = "ok",
+) -> Starlette:
+    common = _CommonViews(sandbox, health_word)
     all_routes = [
         *routes,
-        Route("/health", common.health),
+        Route(health_path, common.health),
         Route("/sandbox/stats", common.stats),
         Route("/sandbox/faults", common.list_faults, methods=["GET"]),
         Route("/sandbox/faults", common.put_faults, methods=["PUT"]),
@@ -89,11 +101,12 @@ def create_app(sandbox: Sandbox, routes: Sequence[Route], lifespan: Lifespan[Sta
 class _CommonViews:
     """The endpoints every service has."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, health_word: str) -> None:
         self._sandbox = sandbox
+        self._health_word = health_word
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok", "service": self._sandbox.name, "version": VERSION})
+        return JSONResponse({"status": self._health_word, "service": self._sandbox.name, "version": VERSION})
 
     async def stats(self, _: Request) -> Response:
         store = self._sandbox.store

@@ -155,10 +155,12 @@ class ArchiveViews:
         return JSONResponse(self._sandbox.load("archive entry", request.path_params["id"]))
 
     async def search(self, request: Request) -> Response:
-        wanted = await read(request, SearchRequest)
+        return JSONResponse(self.found(await read(request, SearchRequest)))
+
+    def found(self, wanted: SearchRequest) -> dict[str, Any]:
         candidates = map(json.loads, self._sandbox.store.search("item", fold(wanted.query).split()))
         found = [item for item in candidates if wanted.accepts(item)]
-        return JSONResponse({"results": found[wanted.offset : wanted.offset + wanted.limit], "count": len(found)})
+        return {"results": found[wanted.offset : wanted.offset + wanted.limit], "count": len(found)}
 
     async def get_item(self, request: Request) -> Response:
         item = self._sandbox.load("item", request.path_params["id"])

@@ -43,10 +43,14 @@ class LiveRun:
 class Engine:
     """Executes runs and keeps them: the run itself, and each task's result as soon as there is one."""
 
-    def __init__(self, sandbox: Sandbox, callbacks: CallbackSender) -> None:
+    def __init__(
+        self, sandbox: Sandbox, callbacks: CallbackSender, publish: Callable[[str, str], None] | None = None
+    ) -> None:
+        """`publish` gets the id of each run that ended and its ``.last``; after a crash perhaps twice."""
         self._sandbox = sandbox
         self._store = sandbox.store
         self._callbacks = callbacks
+        self._publish = publish
         self._live: dict[str, LiveRun] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -79,6 +83,10 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def live_runs(self) -> int:
+        return len(self._live)
 
     def find(self, identity: str) -> Run | None:
         live = self._live.get(identity)
@@ -130,11 +138,14 @@ class Engine:
         run = live.run
         run.finish(live.results, cancelled=cancelled)
         last = build_last(run, live.results)
+        text = json.dumps(last, ensure_ascii=False, indent=2)
+        if self._publish is not None:
+            self._publish(run.id, text)
         with self._store.transaction():
             self._sandbox.save_file(
                 "last file",
                 str(run.last_file_id),
-                json.dumps(last, ensure_ascii=False, indent=2),
+                text,
                 {"status": last["status"], "success_rate": last["success_rate"]},
             )
             self._save(run)

@@ -13,13 +13,15 @@ from integrations.sandbox.bodies import Body
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RequestKind = Literal["slow", "fail", "hang", "drop", "garbage", "lost_file", "lost_task"]
+RequestKind = Literal["slow", "fail", "hang", "drop", "garbage", "lost_file", "lost_task", "lost_answer"]
 WorkKind = Literal["cycle", "never_finish"]
 REQUEST_KINDS: frozenset[str] = frozenset(get_args(RequestKind))
 COMMON_KINDS: frozenset[str] = REQUEST_KINDS - {"lost_task"}
 
+HEALTH_PATHS = ("/health", "/api/v1/health")
+
 # Some kinds speak of certain reads only, whatever their `path` says.
-_ONLY_READS_OF = {"lost_file": "/files/", "lost_task": "/tasks/"}
+_ONLY_READS_OF = {"lost_file": ("/files/", "/atlas/"), "lost_task": ("/tasks/",)}
 
 
 class Fault(Body, extra="forbid"):
@@ -35,9 +37,9 @@ class Fault(Body, extra="forbid"):
     times: int | None = Field(default=None, ge=1)
 
     def concerns(self, method: str, path: str) -> bool:
-        if path == "/health" or path.startswith("/health/"):
+        if path in HEALTH_PATHS:
             # Else every fault would also take the instance out of the balancer.
-            return self.path == "/health" and self._concerns_method(method)
+            return self.path == path and self._concerns_method(method)
         reads_of = _ONLY_READS_OF.get(self.kind)
         if reads_of is not None and not (method == "GET" and path.startswith(reads_of)):
             return False

@@ -63,6 +63,10 @@ class FaultMiddleware:
             elif fault.kind == "drop":
                 await _drop(scope, receive)
                 return
+            elif fault.kind == "lost_answer":
+                await self._app(scope, receive, _to_nobody)
+                await _drop(scope, receive)
+                return
             elif fault.kind == "hang":
                 await self._hang(scope, receive, send)
                 return
@@ -92,6 +96,10 @@ def _answer(fault: Fault) -> Response:
         return JSONResponse({"detail": "It was announced, but it is lost."}, 404)
     headers = None if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     return JSONResponse({"detail": "A fault was asked for."}, fault.status, headers)
+
+
+async def _to_nobody(_: Message) -> None:
+    pass
 
 
 async def _client_gone(receive: Receive) -> None:

@@ -20,7 +20,7 @@ from integrations.sandbox.plan import read_plan
 from integrations.sandbox.runs import Run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -67,14 +67,15 @@ class RunRequest(Body):
 class RunnerViews:
     """The endpoints of the contract."""
 
-    def __init__(self, sandbox: common.Sandbox) -> None:
+    def __init__(self, sandbox: common.Sandbox, publish: Callable[[str, str], None] | None = None) -> None:
         self._sandbox = sandbox
+        self._publish = publish
         self._engine: Engine | None = None
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         callbacks = CallbackSender()
-        self._engine = Engine(self._sandbox, callbacks)
+        self._engine = Engine(self._sandbox, callbacks, self._publish)
         self._engine.resume()
         try:
             yield

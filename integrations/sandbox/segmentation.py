@@ -98,6 +98,12 @@ def build_alt(wanted: SegmentRequest, *, cycle: bool = False) -> dict[str, Any]:
     }
 
 
+def alt_text(alt: dict[str, Any]) -> str:
+    """Write an ``.alt`` document as YAML."""
+    text: str = yaml.dump(alt, Dumper=_AltDumper, allow_unicode=True, sort_keys=False)
+    return text
+
+
 def _segment(content: str, dependencies: list[str]) -> dict[str, Any]:
     task_type, confidence = classify(content)
     return {
@@ -126,7 +132,6 @@ class SegmentationViews:
     def _segment(self, wanted: SegmentRequest) -> dict[str, Any]:
         alt = build_alt(wanted, cycle=self._sandbox.faults.take("cycle", "POST", "/segment"))
         name = f"task_{alt['id']}.alt"
-        text = yaml.dump(alt, Dumper=_AltDumper, allow_unicode=True, sort_keys=False)
         answer = {
             "id": alt["id"],
             "status": "completed",
@@ -139,7 +144,7 @@ class SegmentationViews:
                 "task_count": len(alt["segments"]),
             },
         }
-        self._sandbox.save_file("alt file", name, text, {"language": alt["language"]})
+        self._sandbox.save_file("alt file", name, alt_text(alt), {"language": alt["language"]})
         self._sandbox.save("segmentation", alt["id"], answer)
         return answer
 

@@ -10,7 +10,14 @@ from gateway.request_id import request_id
 from integrations.clients import http
 from integrations.clients.archive import ArchiveClient, ArchiveRequest
 from integrations.clients.base import WorkState
-from integrations.clients.errors import InvalidAnswerError, NotFoundError, PermanentError, Reason, TransientError
+from integrations.clients.errors import (
+    InvalidAnswerError,
+    NotFoundError,
+    NotTakenError,
+    PermanentError,
+    Reason,
+    TransientError,
+)
 from integrations.clients.runner import RunnerClient, RunRequest
 from integrations.clients.segmentation import SegmentRequest
 from integrations.registry import Instance, ServiceKind
@@ -208,15 +215,35 @@ class TestErrors:
             segmentation(server.url).report("1")
         assert raised.value.retry_after == seconds
 
+    @pytest.mark.parametrize(
+        ("status", "headers", "certain"),
+        [(429, {}, True), (503, {"Retry_After": "1"}, True), (503, {}, False), (500, {"Retry_After": "1"}, False)],
+    )
+    def test_only_a_service_that_says_so_certainly_took_nothing(self, server, status, headers, certain):
+        server.says({}, status=status, **headers)
+        with pytest.raises(TransientError) as raised:
+            segmentation(server.url).report("1")
+        assert isinstance(raised.value, NotTakenError) is certain
+
+    def test_a_name_that_does_not_resolve(self, monkeypatch):
+        def unknown(*_args: object, **_kwargs: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        with pytest.raises(NotTakenError):
+            segmentation("http://nobody.invalid").report("1")
+
     def test_no_server(self):
         with pytest.raises(TransientError) as raised:
             segmentation("http://127.0.0.1:1").report("1")
         assert raised.value.reason is Reason.UNAVAILABLE
+        assert isinstance(raised.value, NotTakenError)
 
     def test_a_server_that_hangs_up(self):
         with raw_server(socket.socket.close) as url, pytest.raises(TransientError) as raised:
             segmentation(url).report("1")
         assert raised.value.reason is Reason.UNAVAILABLE
+        assert not isinstance(raised.value, NotTakenError)  # it may have got the call
 
     def test_a_server_that_says_nothing(self, settings):
         settings.SERVICE_TIMEOUT = 0.2

@@ -1,0 +1,32 @@
+from pathlib import PurePosixPath
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from integrations.clients.dialects import DIALECTS, names_of
+from integrations.registry import ServiceKind
+
+
+def check_dialects() -> None:
+    """Refuse to start with a dialect that there is not, or without the folder that one needs."""
+    for kind in ServiceKind:
+        dialect = settings.SERVICE_DIALECTS[kind]
+        client = DIALECTS.get((kind, dialect))
+        if client is None:
+            names = ", ".join(names_of(kind))
+            raise ImproperlyConfigured(f"{kind.upper()}_DIALECT must be one of {names}, not {dialect!r}")
+        if client.needs_shared_folder:
+            _check_folder(kind)
+
+
+def _check_folder(kind: ServiceKind) -> None:
+    for variable, folders in (
+        ("SHARED_DIR", settings.SERVICE_SHARED_DIRS),
+        ("REMOTE_DIR", settings.SERVICE_REMOTE_DIRS),
+    ):
+        path = PurePosixPath(folders[kind])
+        if not path.is_absolute() or ".." in path.parts:
+            dialect = settings.SERVICE_DIALECTS[kind]
+            raise ImproperlyConfigured(
+                f"{kind.upper()}_{variable} must be an absolute path for the dialect {dialect!r}"
+            )

@@ -1,0 +1,23 @@
+"""Archive B: it names no file. The entry itself, at another path, is the `.atlas`."""
+
+import json
+
+from integrations.clients.archive import ArchiveAnswer, ArchiveClient
+from integrations.clients.base import WorkState, path_segment
+from integrations.clients.errors import InvalidAnswerError
+from integrations.clients.http import call
+
+
+class Client(ArchiveClient):
+    def file_of(self, answer: ArchiveAnswer) -> str | None:
+        return answer.id if self.state_of(answer.status) is WorkState.DONE else None
+
+    def fetch(self, file_id: str) -> str:
+        base_url = self.instance.base_url
+        entry = call("GET", f"{base_url}/atlas/{path_segment(file_id)}", base_url=base_url)
+        if not isinstance(entry, dict) or str(entry.get("id")) != file_id:
+            raise InvalidAnswerError("id: it speaks of another entry")
+        try:
+            return json.dumps(entry, ensure_ascii=False)
+        except RecursionError as error:
+            raise InvalidAnswerError("the entry is nested too deep") from error
