@@ -283,7 +283,7 @@ SERVICE_URLS = {
     "archive": env.list("ARCHIVE_URLS", default=[]),
 }
 # How the services of a kind speak: "standard" or another of integrations.clients.dialects.
-SERVICE_DIALECTS = {kind: env.str(f"{kind.upper()}_DIALECT", "standard") for kind in SERVICE_URLS}
+SERVICE_DIALECTS = {kind: env.str(f"{kind.upper()}_DIALECT", "") or "standard" for kind in SERVICE_URLS}
 # The folder that some dialects share with the service: as the gateway sees it, and as the service does.
 SERVICE_SHARED_DIRS = {kind: env.str(f"{kind.upper()}_SHARED_DIR", "") for kind in SERVICE_URLS}
 SERVICE_REMOTE_DIRS = {
