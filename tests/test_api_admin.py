@@ -175,44 +175,44 @@ def test_one_finds_a_row_by_its_id(admin_client, ids, path):
 
 
 @pytest.mark.parametrize("path", ALL)
-@pytest.mark.parametrize("query", ["x", "\0", "%", "'", '"', "\\", "🔑", "x" * 5000, "0" * 40, "--", "a b c"])
-def test_no_search_breaks_the_list(admin_client, ids, path, query):
-    assert admin_client.get(path, {"q": query}).status_code == 200
+def test_no_search_breaks_the_list(admin_client, ids, path):
+    for query in ("x", "\0", "%", "'", '"', "\\", "🔑", "x" * 5000, "0" * 40, "--", "a b c"):
+        assert admin_client.get(path, {"q": query}).status_code == 200, query
+
+
+BAD_PARAMETERS = [
+    "p=x",
+    "p=99999999999999999999",
+    "p=-1",
+    "o=x",
+    "o=99",
+    "nothing=1",
+    "created_at__gte=x",
+    "created_at_from=x&created_at_to=%00",
+    "created_at_from=0001-01-01&created_at_to=9999-12-31",
+    "status__exact=x",
+    "status__exact=%00",
+    "id__exact=x",
+    "pk__in=x",
+    "pk__regex=((((((((((a*)*)*)*)*)",
+    "user__last_login__year=99999999999999999999",
+    "address=x",
+    "scopes__contains=x",
+    "key_sha256__startswith=a",
+    "user=%00",
+    "actor=%00",
+    "%00=1",
+    "state=x",
+    "all=",
+    "_facets=1",
+    "e=1",
+]
 
 
 @pytest.mark.parametrize("path", ALL)
-@pytest.mark.parametrize(
-    "parameter",
-    [
-        "p=x",
-        "p=99999999999999999999",
-        "p=-1",
-        "o=x",
-        "o=99",
-        "nothing=1",
-        "created_at__gte=x",
-        "created_at_from=x&created_at_to=%00",
-        "created_at_from=0001-01-01&created_at_to=9999-12-31",
-        "status__exact=x",
-        "status__exact=%00",
-        "id__exact=x",
-        "pk__in=x",
-        "pk__regex=((((((((((a*)*)*)*)*)",
-        "user__last_login__year=99999999999999999999",
-        "address=x",
-        "scopes__contains=x",
-        "key_sha256__startswith=a",
-        "user=%00",
-        "actor=%00",
-        "%00=1",
-        "state=x",
-        "all=",
-        "_facets=1",
-        "e=1",
-    ],
-)
-def test_a_bad_parameter_leads_back_to_the_list(admin_client, path, parameter):
-    assert admin_client.get(f"{path}?{parameter}", follow=True).status_code == 200
+def test_a_bad_parameter_leads_back_to_the_list(admin_client, path):
+    for parameter in BAD_PARAMETERS:
+        assert admin_client.get(f"{path}?{parameter}", follow=True).status_code == 200, parameter
 
 
 @pytest.mark.security
@@ -225,11 +225,11 @@ def test_only_what_a_filter_uses_is_looked_for(admin_client, path):
 
 
 @pytest.mark.parametrize("path", ALL)
-@pytest.mark.parametrize("wrong", ["x", "0", "99999999999999999999", "%00", "00000000-0000-7000-8000-000000000000"])
-def test_a_page_that_is_not_there_leads_back(admin_client, path, wrong):
-    for page in ("change", "history", "delete"):
-        answer = admin_client.get(f"{path}{wrong}/{page}/")
-        assert answer.status_code in (302, 403, 404)
+def test_a_page_that_is_not_there_leads_back(admin_client, path):
+    for wrong in ("x", "0", "99999999999999999999", "%00", "00000000-0000-7000-8000-000000000000"):
+        for page in ("change", "history", "delete"):
+            answer = admin_client.get(f"{path}{wrong}/{page}/")
+            assert answer.status_code in (302, 403, 404), (wrong, page)
 
 
 # --- large tables ---------------------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ from integrations.registry import ServiceKind, choose
 logger = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS = 1.0
-# After these, nobody knows whether the runner got the work.
-_UNKNOWN = {"worker_lost", *(f"runner_{reason}" for reason in (Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.ERROR))}
+# Unless it refused, nobody knows whether the runner has the work: it may even have it and say that it has not.
+_UNKNOWN = {"worker_lost", *(f"runner_{reason}" for reason in Reason if reason is not Reason.REFUSED)}
 
 
 def cancel_step(command: Command) -> datetime | None:

@@ -301,6 +301,17 @@ class TestItCannotBeStopped:
         assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
         assert services.runs_of(command) == 0
 
+    def test_nor_is_what_was_given_up_and_may_go_on(self, alice, services, settings):
+        services.runner.fault("lost_answer", path="/api/v1/process", times=1)
+        command = drive_until(command_submit(user=alice, text="sleep 600"), at_the_runner)
+        age(services.record(command, "claim"))
+        drive_until(command, lambda command: command.stage_runs.filter(error_code="runner_not_found").exists())
+        command_cancel(command=Command.objects.get(id=command.id))
+        settings.STAGE_RETRY_WINDOW = 0
+        command = drive(command)
+        assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
+        assert services.runs_of(command) == 1
+
     def test_a_result_that_never_comes_ends_at_the_time_limit(self, alice, services):
         services.runner.fault("never_finish", path="/api/v1/process", times=1)
         command = drive_until(command_submit(user=alice, text="echo hello"), at_the_runner)

@@ -18,6 +18,8 @@ from commands.states import Stage, Status
 from commands.transitions import command_transition
 from conftest import drive, drive_until
 from gateway.api.errors import ApiError, ErrorCode
+from integrations.clients.errors import InvalidAnswerError, Reason
+from integrations.clients.runner import RunnerClient
 
 
 @pytest.fixture
@@ -32,6 +34,16 @@ def messages(monkeypatch):
 
 def runs_at_the_runner(command):
     return command.stage_runs.filter(stage=Stage.RUNNER)
+
+
+def spoiled(submit):
+    """Let the runner take the work, and answer nonsense."""
+
+    def ask(*args, **kwargs):
+        submit(*args, **kwargs)
+        raise InvalidAnswerError("not JSON")
+
+    return ask
 
 
 def runner_has_it(command):
@@ -173,6 +185,25 @@ class TestCancel:
         assert known.remote_id
         assert sandbox.runner.works_of(f"{command.id}:runner") == 1
         task = requests.get(f"{sandbox.runner.url}/tasks/{known.remote_id}", timeout=5).json()
+        assert task["status"] == "cancelled"
+
+    @pytest.mark.parametrize("reason", [Reason.INVALID_ANSWER, Reason.NOT_FOUND])
+    def test_so_is_work_of_which_the_runner_spoke_nonsense(self, alice, sandbox, monkeypatch, reason):
+        with monkeypatch.context() as patch:
+            if reason is Reason.NOT_FOUND:
+                sandbox.runner.fault("lost_task", times=1)
+            else:
+                patch.setattr(RunnerClient, "submit", spoiled(RunnerClient.submit))
+            command = drive_until(
+                command_submit(user=alice, text="sleep 600"),
+                lambda command: command.stage_runs.filter(error_code=f"runner_{reason}").exists(),
+            )
+        command_cancel(command=command)
+        command = drive(command, steps=2000)
+        assert command.status == Status.CANCELLED
+        assert sandbox.runner.works_of(f"{command.id}:runner") == 1
+        remote_id = command.stage_runs.filter(stage=Stage.RUNNER).last().remote_id
+        task = requests.get(f"{sandbox.runner.url}/tasks/{remote_id}", timeout=5).json()
         assert task["status"] == "cancelled"
 
     def test_a_deadline_that_passes_meanwhile_does_not_make_it_hurry(self, alice, sandbox):

@@ -286,7 +286,7 @@ SERVICE_URLS = {
 # Whether a service may be registered at a private or loopback address. Those of the settings may have any.
 SERVICE_PRIVATE_ADDRESSES = env.bool("SERVICE_PRIVATE_ADDRESSES", False)
 # How the services of a kind speak: "standard" or another of integrations.clients.dialects.
-SERVICE_DIALECTS = {kind: env.str(f"{kind.upper()}_DIALECT", "standard") for kind in SERVICE_URLS}
+SERVICE_DIALECTS = {kind: env.str(f"{kind.upper()}_DIALECT", "") or "standard" for kind in SERVICE_URLS}
 # The folder that some dialects share with the service: as the gateway sees it, and as the service does.
 SERVICE_SHARED_DIRS = {kind: env.str(f"{kind.upper()}_SHARED_DIR", "") for kind in SERVICE_URLS}
 SERVICE_REMOTE_DIRS = {

@@ -54,6 +54,7 @@ def create_app(arguments: argparse.Namespace, store: Store) -> Starlette:
     chosen = (arguments.service, arguments.dialect)
     if chosen in SHARING_SERVICES:
         arguments.shared_dir.mkdir(parents=True, exist_ok=True)
+        (arguments.shared_dir / ".exchange").touch()  # by which the gateway knows the folder
         return SHARING_SERVICES[chosen](store, arguments.shared_dir)
     return SERVICES[chosen](store)
 

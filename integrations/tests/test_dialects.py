@@ -39,7 +39,6 @@ class TestStart:
         [
             ("runner", "c", "/a", "/b", "RUNNER_DIALECT must be one of b, standard, not 'c'"),
             ("archive", "a", "/a", "/b", "ARCHIVE_DIALECT"),
-            ("archive", "", "/a", "/b", "ARCHIVE_DIALECT"),
             ("runner", "B", "/a", "/b", "RUNNER_DIALECT"),
             ("runner", "b", "", "", "RUNNER_SHARED_DIR"),
             ("runner", "b", "a", "/b", "RUNNER_SHARED_DIR"),

@@ -8,6 +8,9 @@ written down in the folder before it is:
 3. `.<work>-<number>.accepted` says that the runner has answered that it takes it. Then nothing but its result counts.
 4. If no answer came, nobody knows. The result is waited for, RUNNER_REPEAT_AFTER seconds; then comes the next number.
    Whichever of the hand-overs has a result first is the one that counts.
+
+That there are no such records means something only in the runner's folder itself, which a file in it tells
+from the empty folder that there is where nothing is mounted: `SENTINEL`.
 """
 
 import hashlib
@@ -42,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 PRIORITIES = {"low": "low", "normal": "medium", "medium": "medium", "high": "high", "critical": "critical"}
 CLOCK_SKEW_SECONDS = 60  # between what the runner and the gateway write, on the clock of a file server
+ENDS = {"success", "partialsuccess", "failure"}
+SENTINEL = ".exchange"
 _FIT_FOR_A_NAME = re.compile(r"[A-Za-z0-9:-]{1,100}")
 _HANDED_OVER = re.compile(r"(?P<work>[A-Za-z0-9_-]+)-(?P<number>[0-9]{1,6})")
 
@@ -107,7 +112,15 @@ class Client(RunnerClient):
             raise TransientError(Reason.UNAVAILABLE, "nobody knows whether it is at work") from error
 
     def fetch(self, file_id: str) -> str:
-        return self.folder.read(file_id)
+        """Read the result anew. Raises InvalidAnswerError if it is another work's by now."""
+        remote_id, _, name = file_id.partition("/")
+        match = _HANDED_OVER.fullmatch(remote_id)
+        if match is None:
+            raise NotFoundError("it was another service that had the file")
+        text = self.folder.read(name)
+        if parse_result(text).work != match["work"]:
+            raise InvalidAnswerError("the file has become the result of other work")
+        return text
 
     def _hand_over(self, request: RunRequest, name: str, idempotency_key: str) -> None:
         """Send the request. An error means that it certainly did not begin; no error, that it may have."""
@@ -127,15 +140,20 @@ class Client(RunnerClient):
             logger.warning("nobody knows whether the runner began %s: %r", name, error)
             return
         if _stem(answer.alt_file_id) != name:
-            raise PermanentError(Reason.INVALID_ANSWER, "alt_file_id: it speaks of another file")
-        with suppress(ServiceError):  # then it counts as work that nobody knows of
+            logger.warning("nobody knows whether the runner began %s: it speaks of %r", name, answer.alt_file_id)
+            return
+        try:
             self.folder.claim(f".{name}.accepted")
+        except ServiceError:
+            logger.exception("the runner began %s, which could not be written down: it may be handed over again", name)
 
     def _hand_overs(self, work: str) -> int:
         """Return how often the work was handed over, as far as anybody knows."""
         number = 0
         while self.folder.modified(f".{work}-{number + 1}.claim") is not None:
             number += 1
+        if not number and self.folder.modified(SENTINEL) is None:
+            raise TransientError(Reason.UNAVAILABLE, f"the shared folder has no {SENTINEL}: is it mounted?")
         return number
 
     def _claimed_at(self, name: str) -> float:
@@ -155,7 +173,9 @@ class Client(RunnerClient):
                 raise TransientError(Reason.TIMEOUT, "the shared folder holds too much to look through")
             result = self._read(file, work)
             if result is not None and result.work == work:
-                return WorkReport(remote_id, result.state, file.name, error=result.error)
+                file_id = f"{remote_id}/{file.name}"  # says for `fetch` whose result it was
+                path_segment(file_id)
+                return WorkReport(remote_id, result.state, file_id, error=result.error)
         return None
 
     def _read(self, file: Found, work: str) -> Result | None:
@@ -181,14 +201,22 @@ def _read_result(folder: SharedFolder, file: Found) -> Result:
     Raises InvalidAnswerError, which is not remembered, if not all of it is there.
     """
     path_segment(file.name)
+    return parse_result(folder.read(file.name))
+
+
+def parse_result(text: str) -> Result:
+    """Read whose result a file is, and how it ended. Raises InvalidAnswerError if it does not say so."""
     try:
-        last = json.loads(folder.read(file.name))
+        last = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise InvalidAnswerError("the result is not JSON") from error
     if not isinstance(last, dict) or not isinstance(last.get("alt_file_id"), str):
         raise InvalidAnswerError("the result does not name its source")
     match = _HANDED_OVER.fullmatch(_stem(last["alt_file_id"]))
-    failed = str(last.get("status")).lower() == "failure"
+    status = str(last.get("status")).lower()
+    if status not in ENDS:
+        raise InvalidAnswerError("the result is of a run that goes on")
+    failed = status == "failure"
     summary = last.get("summary")
     return Result(
         work=match["work"] if match else "",

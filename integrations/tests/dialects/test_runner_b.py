@@ -6,7 +6,7 @@ import pytest
 from integrations.clients import shared_folder
 from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.dialects import client_for, runner_b
-from integrations.clients.dialects.runner_b import alt_text, work_name
+from integrations.clients.dialects.runner_b import SENTINEL, alt_text, work_name
 from integrations.clients.errors import (
     InvalidAnswerError,
     NotFoundError,
@@ -29,6 +29,7 @@ ACCEPTED = {"request_id": "r", "alt_file_id": NAME, "status": "processing", "las
 def client(server, settings, tmp_path):
     settings.SERVICE_SHARED_DIRS = {"runner": str(tmp_path)}
     settings.SERVICE_REMOTE_DIRS = {"runner": "/srv/exchange"}
+    (tmp_path / SENTINEL).touch()
     server.says(ACCEPTED, status=202)
     return client_for(Instance(ServiceKind.RUNNER, server.url, "b"))
 
@@ -115,7 +116,7 @@ class TestHandingOver:
         assert submit(client) == working(2)
         assert json.loads((tmp_path / "c0ffee_runner-2.alt").read_text())["id"] == "c0ffee_runner-2"
         leave(tmp_path)  # it was the first one after all
-        assert client.report("c0ffee_runner-2").file_id == "last_1.json"
+        assert client.report("c0ffee_runner-2").file_id.endswith("/last_1.json")
         assert len(server.requests) == 2
 
     def test_what_may_still_be_at_work_is_not_called_stopped(self, client, server, tmp_path):
@@ -131,11 +132,11 @@ class TestHandingOver:
         server.says(ACCEPTED | {"alt_file_id": said})
         assert submit(client) == working()
 
-    def test_an_answer_about_another_file_is_final(self, client, server):
+    def test_after_an_answer_about_another_file_nobody_knows(self, client, server, tmp_path):
         server.says(ACCEPTED | {"alt_file_id": "other"})
-        with pytest.raises(PermanentError):
-            submit(client)
         assert submit(client) == working()
+        assert submit(client) == working()
+        assert not (tmp_path / f".{NAME}.accepted").exists()
         assert len(server.requests) == 1
 
     def test_a_folder_that_cannot_be_written_sends_nothing(self, client, server, tmp_path, settings):
@@ -151,6 +152,18 @@ class TestHandingOver:
             path.unlink()
         with pytest.raises(TransientError):
             client.report(NAME)
+
+    @pytest.mark.parametrize("emptied", [False, True], ids=["never used", "used elsewhere"])
+    def test_where_the_folder_is_not_mounted_nothing_is_concluded(self, client, server, tmp_path, emptied):
+        if emptied:
+            submit(client)
+        sent = len(server.requests)
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for ask in (client.submit, client.recover):
+            with pytest.raises(TransientError, match="mounted"):
+                ask(RUN, idempotency_key=KEY)
+        assert len(server.requests) == sent
 
     @pytest.mark.parametrize("remote_id", ["task-x", "7", "../../etc-1/x", f"{NAME}\n", ""])
     def test_work_of_another_service_is_not_known(self, client, remote_id):
@@ -168,8 +181,8 @@ class TestResults:
         leave(tmp_path, "other.json")
         assert client.report(NAME) == working()
         text = leave(tmp_path)
-        assert client.report(NAME) == WorkReport(NAME, WorkState.DONE, "last_1.json")
-        assert client.fetch("last_1.json") == text
+        assert client.report(NAME) == WorkReport(NAME, WorkState.DONE, f"{NAME}/last_1.json")
+        assert client.fetch(f"{NAME}/last_1.json") == text
 
     @pytest.mark.parametrize("said", [f"{NAME}.alt", f"/srv/exchange/{NAME}.alt"])
     def test_it_may_name_it_by_its_path(self, client, tmp_path, said):
@@ -181,13 +194,30 @@ class TestResults:
     def test_a_failure_is_one_and_says_why(self, client, tmp_path, status):
         submit(client)
         leave(tmp_path, status=status, summary="all went wrong\n")
-        assert client.report(NAME) == WorkReport(NAME, WorkState.FAILED, "last_1.json", error="all went wrong")
+        assert client.report(NAME) == WorkReport(NAME, WorkState.FAILED, f"{NAME}/last_1.json", error="all went wrong")
 
-    @pytest.mark.parametrize("last", [{"status": 5}, {"status": None}, {"status": "partialsuccess", "summary": {}}])
-    def test_whatever_else_it_says_is_for_the_reader_of_the_file(self, client, tmp_path, last):
+    @pytest.mark.parametrize("text", ["\ufeff", ""])
+    @pytest.mark.parametrize("status", ["PartialSuccess", "success"])
+    def test_whatever_else_it_says_is_for_the_reader_of_the_file(self, client, tmp_path, status, text):
         submit(client)
-        leave(tmp_path, **last)
+        (tmp_path / "last_1.json").write_text(text + leave(tmp_path, status=status, summary={}))
         assert client.report(NAME).state is WorkState.DONE
+
+    @pytest.mark.parametrize("status", [5, None, "running", ""])
+    def test_what_a_run_writes_before_its_end_is_no_result(self, client, tmp_path, status):
+        submit(client)
+        leave(tmp_path, status=status)
+        assert client.report(NAME) == working()
+        leave(tmp_path, summary="the end")
+        assert client.report(NAME).state is WorkState.DONE
+
+    def test_a_file_that_became_another_works_is_not_delivered(self, client, tmp_path):
+        submit(client)
+        leave(tmp_path)
+        file_id = client.report(NAME).file_id
+        leave(tmp_path, alt_file_id="deadbeef_runner-1", summary="for somebody else")
+        with pytest.raises(InvalidAnswerError):
+            client.fetch(file_id)
 
     def test_of_several_the_oldest_counts(self, client, tmp_path):
         submit(client)
@@ -196,7 +226,7 @@ class TestResults:
         begun = (tmp_path / f".{NAME}.claim").stat().st_mtime
         os.utime(tmp_path / "last_b.json", (begun, begun))
         os.utime(tmp_path / "last_a.json", (begun + 5, begun + 5))
-        assert client.report(NAME).file_id == "last_b.json"
+        assert client.report(NAME).file_id.endswith("/last_b.json")
 
     def test_a_file_from_before_the_work_is_not_its_result(self, client, tmp_path):
         submit(client)
@@ -225,7 +255,7 @@ class TestResults:
         (tmp_path / "last_0.json").write_bytes(content)
         assert client.report(NAME) == working()
         leave(tmp_path)
-        assert client.report(NAME).file_id == "last_1.json"
+        assert client.report(NAME).file_id.endswith("/last_1.json")
 
     def test_a_file_is_read_once_for_all_runs_until_it_changes(self, client, tmp_path, monkeypatch):
         submit(client)
@@ -239,7 +269,7 @@ class TestResults:
             assert client.report(NAME) == working()
         assert read == ["last_0.json"]
         leave(tmp_path, "last_0.json", artifacts=["more"])
-        assert client.report(NAME).file_id == "last_0.json"
+        assert client.report(NAME).file_id.endswith("/last_0.json")
 
     def test_a_file_that_cannot_be_read_does_not_hide_the_others(self, client, tmp_path, monkeypatch):
         submit(client)
@@ -253,7 +283,7 @@ class TestResults:
             return real(self, name)
 
         monkeypatch.setattr(shared_folder.SharedFolder, "read", read)
-        assert client.report(NAME).file_id == "last_1.json"
+        assert client.report(NAME).file_id.endswith("/last_1.json")
 
     def test_links_and_pipes_are_no_results(self, client, tmp_path):
         submit(client)
@@ -283,10 +313,10 @@ class TestResults:
         with pytest.raises(TransientError):
             client.report(NAME)
 
-    @pytest.mark.parametrize("name", ["../secret", "/etc/passwd"])
-    def test_only_the_folder_is_read(self, client, tmp_path, name):
+    @pytest.mark.parametrize("file_id", ["../secret", "/etc/passwd", f"{NAME}/../secret", f"{NAME}//etc/passwd", NAME])
+    def test_only_the_folder_is_read(self, client, tmp_path, file_id):
         with pytest.raises(ServiceError):
-            client.fetch(name)
+            client.fetch(file_id)
 
 
 class TestTheFile:
