@@ -18,7 +18,7 @@ from django.utils import timezone
 from gateway.batches import delete_in_batches
 from gateway.health import NotReadyError, readiness_check
 from integrations.clients.dialects import client_for
-from integrations.clients.http import get_health
+from integrations.clients.http import get_health, printable
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind
 from integrations.registry import Instance, instance_of, settings_instances
 
@@ -42,10 +42,12 @@ def check_instances() -> None:
     rows = list(ServiceInstance.objects.filter(is_disabled=False))
     with ThreadPoolExecutor(max_workers=min(len(rows), _WORKERS) or 1, thread_name_prefix="health") as executor:
         looks = list(executor.map(_look_soon, rows))
-    for row, look in zip(rows, looks, strict=True):
-        checked(row.id, look)
-    for kind in ServiceKind:
-        remember_summary(kind)
+    try:
+        for row, look in zip(rows, looks, strict=True):
+            checked(row.id, look)
+    finally:
+        for kind in ServiceKind:
+            remember_summary(kind)
 
 
 def checked(instance_id: UUID, look: Look) -> None:
@@ -110,7 +112,7 @@ def _look(instance: Instance) -> Look:
     if said is None:
         return Look(ok=False, reason="does not answer the health check with 200 in time", latency_ms=None)
     if said.strip().lower() not in _HEALTHY_WORDS:
-        return Look(ok=False, reason=f"says {said.strip()[:50]!r}", latency_ms=latency)
+        return Look(ok=False, reason=f"says {printable(said.strip(), 50)!r}", latency_ms=latency)
     return Look(ok=True, reason="", latency_ms=latency)
 
 

@@ -122,19 +122,28 @@ def protected(base_url: str, method: str) -> Iterator[None]:
 
 
 def states_of(base_urls: Iterable[str]) -> dict[str, BreakerState]:
-    """Return how the breakers of each instance are, for all kinds of calls together. One round trip."""
+    """Return how the breakers of each instance are, for all kinds of calls together. One round trip.
+
+    One that has been open for long enough, and that nobody probes, is half-open: only a call shuts it again.
+    """
     urls = list(base_urls)
 
     def read(redis: Any) -> list[Any]:
         pipeline = redis.pipeline(transaction=False)
         for url in urls:
             for method in METHODS:
-                pipeline.hget(_key(url, method), "state")
+                pipeline.hmget(_key(url, method), "state", "opened_at")
+                pipeline.exists(f"{_key(url, method)} probe")
         found: list[Any] = pipeline.execute()
-        return found
+        return [
+            _seen((state or b"closed").decode(), opened_at and datetime.fromisoformat(opened_at.decode()), probed)
+            for (state, opened_at), probed in zip(found[::2], found[1::2], strict=True)
+        ]
 
-    found = _shared(read, None) or [_breaker(_key(url, method)).current_state for url in urls for method in METHODS]
-    words = [word.decode() if isinstance(word, bytes) else str(word or "closed") for word in found]
+    words = _shared(read, None)
+    if words is None:
+        storages = [_breaker(_key(url, method))._state_storage for url in urls for method in METHODS]  # noqa: SLF001
+        words = [_seen(storage.state, storage.opened_at, probed=False) for storage in storages]
     each = [words[at : at + len(METHODS)] for at in range(0, len(words), len(METHODS))]
     return {url: _worst(states) for url, states in zip(urls, each, strict=True)}
 
@@ -184,6 +193,14 @@ def _shared(ask: Any, otherwise: Any) -> Any:
         _ask_redis_again_at = time.monotonic() + WITHOUT_REDIS_SECONDS
         return otherwise
     return found.decode() if isinstance(found, bytes) else found
+
+
+def _seen(state: str, opened_at: datetime | None, probed: bool) -> str:  # noqa: FBT001 - as Redis answers
+    """Return what a caller would find."""
+    if state == pybreaker.STATE_CLOSED:
+        return state
+    waits = opened_at is not None and datetime.now(UTC) < opened_at + timedelta(seconds=RESET_SECONDS)
+    return pybreaker.STATE_OPEN if waits or probed else pybreaker.STATE_HALF_OPEN
 
 
 def _worst(states: list[str]) -> BreakerState:

@@ -120,6 +120,25 @@ def test_a_probe_whose_process_died_does_not_keep_others_away_for_ever():
     assert is_called()
 
 
+@pytest.mark.parametrize("without_redis", [False, True])
+def test_once_the_time_has_passed_it_may_be_chosen_again(monkeypatch, without_redis):
+    """Only a call shuts it, so what is not called because it is open would stay open."""
+    if without_redis:
+        monkeypatch.setattr(breaker, "_shared", lambda _ask, otherwise: otherwise)
+    time_out(times=breaker.FAILURES)
+    assert state() is BreakerState.OPEN
+    monkeypatch.setattr(breaker, "RESET_SECONDS", 0)
+    assert state() is BreakerState.HALF_OPEN
+
+
+def test_while_one_finds_out_it_is_not_chosen():
+    time_out(times=breaker.FAILURES)
+    let_time_pass()
+    with protected(URL, "POST"):
+        assert state() is BreakerState.OPEN
+    assert state() is BreakerState.CLOSED
+
+
 def test_an_administrator_resets_it():
     time_out(times=breaker.FAILURES)
     reset(URL)

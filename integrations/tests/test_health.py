@@ -79,6 +79,7 @@ def test_one_that_was_deregistered_meanwhile_is_no_error(runner):
         ((200, '{"status": "UP", "version": "2"}'), True),
         ((200, "OK\n"), True),
         ((200, '{"status": "DOWN"}'), False),
+        ((200, "\x01" * 60 + "\0" * 300), False),
         ((500, '{"status": "ok"}'), False),
     ],
 )
