@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 PRIORITIES = {"low": "low", "normal": "medium", "medium": "medium", "high": "high", "critical": "critical"}
 CLOCK_SKEW_SECONDS = 60  # between what the runner and the gateway write, on the clock of a file server
 ENDS = {"success", "partialsuccess", "failure"}
+SETTLED_SECONDS = 2 * CLOCK_SKEW_SECONDS  # a file that was not written for so long is as it is
 SENTINEL = ".exchange"
 _FIT_FOR_A_NAME = re.compile(r"[A-Za-z0-9:-]{1,100}")
 _HANDED_OVER = re.compile(r"(?P<work>[A-Za-z0-9_-]+)-(?P<number>[0-9]{1,6})")
@@ -195,13 +196,18 @@ class Client(RunnerClient):
 
 
 @lru_cache(maxsize=10_000)
-def _read_result(folder: SharedFolder, file: Found) -> Result:
+def _read_result(folder: SharedFolder, file: Found) -> Result | None:
     """Read whose result it is: once for each state of a file, as every run looks at those of all others.
 
-    Raises InvalidAnswerError, which is not remembered, if not all of it is there.
+    None for what is no result. Raises InvalidAnswerError, so that this is not remembered, if it may be being written.
     """
-    path_segment(file.name)
-    return parse_result(folder.read(file.name))
+    try:
+        path_segment(file.name)
+        return parse_result(folder.read(file.name))
+    except InvalidAnswerError:
+        if time.time() - file.modified < SETTLED_SECONDS:
+            raise
+        return None
 
 
 def parse_result(text: str) -> Result:

@@ -271,6 +271,25 @@ class TestResults:
         leave(tmp_path, "last_0.json", artifacts=["more"])
         assert client.report(NAME).file_id.endswith("/last_0.json")
 
+    def test_nonsense_is_read_once_too_unless_it_is_new(self, client, tmp_path, monkeypatch):
+        """Else a few large files of it would take the time of every look."""
+        submit(client)
+        (tmp_path / "last_0.json").write_text("{")
+        read = []
+        real = shared_folder.SharedFolder.read
+        monkeypatch.setattr(
+            shared_folder.SharedFolder, "read", lambda self, name: read.append(name) or real(self, name)
+        )
+        for _ in range(2):
+            assert client.report(NAME) == working()
+        assert len(read) == 2
+        monkeypatch.setattr(runner_b, "SETTLED_SECONDS", 0)
+        for _ in range(3):
+            assert client.report(NAME) == working()
+        assert len(read) == 3
+        leave(tmp_path, "last_0.json")
+        assert client.report(NAME).state is WorkState.DONE
+
     def test_a_file_that_cannot_be_read_does_not_hide_the_others(self, client, tmp_path, monkeypatch):
         submit(client)
         leave(tmp_path, "last_0.json")
