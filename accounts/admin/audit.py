@@ -1,3 +1,4 @@
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
@@ -40,7 +41,7 @@ class ActionFilter(DropdownFilter):
         return queryset.filter(action=self.value()) if self.value() else queryset
 
 
-class _WhoFilter(TextFilter):
+class _WhoFilter(TextFilter, ABC):
     """By id, or by the name that it had then."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
@@ -49,8 +50,9 @@ class _WhoFilter(TextFilter):
             return queryset
         return queryset.alias(actor_lower=Lower("actor_name"), target_lower=Lower("target_name")).filter(self.of(value))
 
+    @abstractmethod
     def of(self, value: str) -> Q:
-        raise NotImplementedError
+        """Return what an entry must match."""
 
 
 class ActorFilter(_WhoFilter):

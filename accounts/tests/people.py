@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -41,3 +42,15 @@ def client_with_key(user: User, *scopes: str) -> APIClient:
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {raw}")
     return client
+
+
+def signed_in(user: User) -> Client:
+    """Return a browser in which the user has signed in to the admin pages."""
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def staff(*permissions: str, name: str = "clerk") -> Client:
+    """Return a browser of somebody who may use the admin pages, and do just this there."""
+    return signed_in(person(name, "accounts.use_admin_pages", *permissions))

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 from django.contrib import admin as django_admin
-from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -15,7 +14,7 @@ from accounts.models import AuditEntry, DeviceSession, FailedSignIns, Mail, Role
 from accounts.models.sessions import SessionEnd
 from accounts.second_factor import recovery_codes_left
 from accounts.services.users import user_sessions_end
-from accounts.tests.people import person
+from accounts.tests.people import person, signed_in
 from accounts.tests.second_factors import add_second_factor, code_of, wrong_code_of
 from conftest import PASSWORD
 
@@ -29,12 +28,6 @@ NEW_PASSWORD = "another battery, another staple"
 
 def enters(client, path=HOME):
     return client.get(path).status_code == 200
-
-
-def signed_in(user):
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 # --- who ------------------------------------------------------------------------------------------------------------

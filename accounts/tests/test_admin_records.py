@@ -16,7 +16,7 @@ from accounts.models.mail import MailKind
 from accounts.services import failed_sign_ins
 from accounts.services.mail import mail_send
 from accounts.services.sessions import session_start
-from accounts.tests.people import client_with_key, person
+from accounts.tests.people import client_with_key, signed_in, staff
 from conftest import PASSWORD
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
@@ -28,19 +28,9 @@ WHY = "as the ticket says"
 SURE = {"confirmed": "yes", "reason": WHY}
 
 
-def signed_in(user):
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 @pytest.fixture
 def client(admin):
     return signed_in(admin)
-
-
-def staff(*permissions, name="clerk"):
-    return signed_in(person(name, "accounts.use_admin_pages", *permissions))
 
 
 def said(answer):

@@ -7,7 +7,7 @@ from django.test import Client
 from accounts.audit import Action
 from accounts.models import AuditEntry, Role, RouteRule
 from accounts.permissions import permissions_named, role_permissions
-from accounts.tests.people import person, role_with
+from accounts.tests.people import role_with, signed_in, staff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
 
@@ -16,19 +16,9 @@ WHY = "as the ticket says"
 VIEW_ROLE = "accounts.view_role"
 
 
-def signed_in(user):
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 @pytest.fixture
 def client(admin):
     return signed_in(admin)
-
-
-def staff(*permissions, name="clerk"):
-    return signed_in(person(name, "accounts.use_admin_pages", *permissions))
 
 
 def ids(*permissions):

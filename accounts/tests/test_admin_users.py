@@ -13,7 +13,8 @@ from accounts.permissions import permissions_named
 from accounts.second_factor import has_second_factor
 from accounts.services import failed_sign_ins
 from accounts.services.sessions import session_start
-from accounts.tests.people import person, person_with
+from accounts.tests import people
+from accounts.tests.people import person_with, signed_in
 from accounts.tests.second_factors import add_second_factor
 from conftest import PASSWORD
 from gateway.admin import confirmation
@@ -36,15 +37,9 @@ def client(admin):
     return signed_in(admin)
 
 
-def signed_in(user):
-    client = Client()
-    client.force_login(user)
-    return client
-
-
 def staff(*permissions, name="clerk"):
     """A client of somebody who may use the admin, see users, and do just this."""
-    return signed_in(person(name, "accounts.use_admin_pages", "accounts.view_user", *permissions))
+    return people.staff("accounts.view_user", *permissions, name=name)
 
 
 def page_of(user):

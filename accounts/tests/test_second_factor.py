@@ -36,26 +36,6 @@ def actions() -> list[str]:
     return list(AuditEntry.objects.order_by("at", "pk").values_list("action", flat=True))
 
 
-@pytest.fixture
-def sign_in(api):
-    def post(login="alice", *, password=PASSWORD, at=HERE, **code):
-        return api(None).post(LOGIN, {"login": login, "password": password, **code}, REMOTE_ADDR=at)
-
-    return post
-
-
-@pytest.fixture
-def signed_in(api, alice):
-    """Alice's client."""
-    return api(alice)
-
-
-@pytest.fixture
-def codes(signed_in, alice):
-    """Alice, who is signed in, has a second factor: her recovery codes."""
-    return add_second_factor(alice)
-
-
 # --- set up -----------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from accounts.audit import Action
 from accounts.mail_tokens import reset_token
 from accounts.models import AuditEntry, FailedSignIns
-from accounts.tests.second_factors import add_second_factor, code_of, no_delay, wrong_code_of
+from accounts.tests.second_factors import code_of, no_delay, wrong_code_of
 from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import fields_of, problem_of
@@ -24,26 +24,6 @@ LOGIN = "/api/v2/auth/login"
 MINE = "/api/v2/me/second-factor"
 CONFIRM = f"{MINE}/confirm"
 HERE, HOME = "198.51.100.7", "192.0.2.1"
-
-
-@pytest.fixture
-def sign_in(api):
-    def post(login="alice", *, password=PASSWORD, at=HERE, **code):
-        return api(None).post(LOGIN, {"login": login, "password": password, **code}, REMOTE_ADDR=at)
-
-    return post
-
-
-@pytest.fixture
-def signed_in(api, alice):
-    """Alice's client."""
-    return api(alice)
-
-
-@pytest.fixture
-def codes(signed_in, alice):
-    """Alice, who is signed in, has a second factor: her recovery codes."""
-    return add_second_factor(alice)
 
 
 # --- asked for --------------------------------------------------------------------------------------------------------
