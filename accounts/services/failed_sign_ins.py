@@ -184,9 +184,10 @@ def _count(limits: Mapping[str, Limit], *, user: User | None, spared: Sequence[s
     rows = FailedSignIns.objects.filter(key__in=limits)
     _refuse_blocked(rows, user, spared, now)  # without a lock: whoever keeps knocking at a closed door costs little
     with transaction.atomic():
-        # In the same order everywhere, or two could wait for each other.
+        # In the same order everywhere, or two could wait for each other. The update changes nothing; it locks what is
+        # there already, which another's success would else delete before it is read.
         fresh = [FailedSignIns(key=key, last_failed_at=now) for key in sorted(limits)]
-        FailedSignIns.objects.bulk_create(fresh, ignore_conflicts=True)
+        FailedSignIns.objects.bulk_create(fresh, update_conflicts=True, unique_fields=["key"], update_fields=["key"])
         locked = list(rows.select_for_update().order_by("key"))
         _refuse_blocked(locked, user, spared, now)
         counts = {row.key: _add(row, limits[row.key], now) for row in locked}

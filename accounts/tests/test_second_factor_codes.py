@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django_otp.oath import totp
 from django_otp.plugins.otp_static.models import StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -13,6 +13,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from accounts.audit import Action
 from accounts.mail_tokens import reset_token
 from accounts.models import AuditEntry, FailedSignIns
+from accounts.services.failed_sign_ins import code_guess_count
 from accounts.tests.second_factors import code_of, no_delay, wrong_code_of
 from conftest import PASSWORD
 from gateway.api.errors import ErrorCode
@@ -102,6 +103,35 @@ def test_of_two_who_use_one_code_at_once_one_gets_in(sign_in, codes, alice, kind
 
     with ThreadPoolExecutor(together.parties) as executor:
         assert sorted(executor.map(enter, range(together.parties))) == [200, 401, 401, 401]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one writer at a time and no row locks")
+@pytest.mark.django_db(transaction=True)
+def test_a_success_elsewhere_takes_no_counter_from_under_a_try(codes, alice):
+    """The other's DELETE comes right after the counter was found to be there, and before it is read."""
+    code_guess_count(alice)
+    others = []
+
+    def forget_elsewhere():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = 100")  # milliseconds
+            return FailedSignIns.objects.all().delete()
+        except OperationalError as error:
+            return error
+        finally:
+            connection.close()
+
+    def when_written(execute, sql, *rest):
+        result = execute(sql, *rest)
+        if sql.startswith("INSERT"):
+            others.append(executor.submit(forget_elsewhere).result())
+        return result
+
+    with ThreadPoolExecutor(1) as executor, connection.execute_wrapper(when_written):
+        code_guess_count(alice)
+    assert FailedSignIns.objects.get(key__startswith="code:").failures == 2
+    assert len(others) == 1
 
 
 def test_a_second_factor_is_told_of_only_to_who_knows_the_password(sign_in, codes, bob):
