@@ -7,6 +7,8 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.models import User
 from commands.dispatch import dispatch_on_commit
@@ -18,14 +20,18 @@ from gateway.api.errors import ApiError, ErrorCode
 from gateway.request_id import request_id
 from integrations.clients.base import WorkState
 from integrations.clients.runner import RunnerClient
+from integrations.registry import tag_exists
 
 
 def command_submit(*, user: User, idempotency_key: str | None = None, **values: Any) -> Command:
     """Store a command and send a worker to it. With a key that was used before, return the command of that time.
 
-    Raises ApiError (idempotency_key_reused) if the key came with another body then.
+    Raises ApiError (idempotency_key_reused) if the key came with another body then, ValidationError for a target that
+    no service has.
     """
     body_hash = _hash(values) if idempotency_key else ""
+    if values.get("target") and not tag_exists(values["target"]) and not _is_repeat(user, idempotency_key):
+        raise ValidationError({"target": [ErrorDetail(_("No service has this tag."), code="does_not_exist")]})
     now = timezone.now()
     command = Command(
         user=user,
@@ -51,6 +57,10 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
             raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED) from None
         return earlier
     return command
+
+
+def _is_repeat(user: User, idempotency_key: str | None) -> bool:
+    return idempotency_key is not None and Command.objects.filter(user=user, idempotency_key=idempotency_key).exists()
 
 
 def as_submitted(command: Command) -> Command:

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
 from gateway import health
 from gateway.api.schema_view import SchemaView
 from gateway.api.views import error_catalogue
+from integrations.api.health import service_health
 
 handler400 = "gateway.api.problems.bad_request"
 handler403 = "gateway.api.problems.permission_denied"
@@ -17,6 +18,8 @@ urlpatterns = [
     path("health", health.summary, name="health"),
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
+    path("health/services", service_health, name="health-services"),
+    path("health/services/<str:kind>", service_health, name="health-services-of-kind"),
     path("admin/i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
     path("api-docs", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
@@ -30,5 +33,6 @@ urlpatterns = [
     path("api/v2/", include("accounts.api.urls")),
     path("api/v2/", include("commands.api.urls")),
     path("api/v2/", include("files.api.urls")),
+    path("api/v2/", include("integrations.api.urls")),
     path("api/v2/", include("notifications.api.urls")),
 ]

@@ -1,8 +1,13 @@
+from typing import ClassVar
+
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class IntegrationsConfig(AppConfig):
     name = "integrations"
+    verbose_name = _("Services")
+    built_in_role_permissions: ClassVar = {"service": ["view_serviceinstance", "register_serviceinstance"]}
 
     def ready(self) -> None:
         from integrations import health  # noqa: F401, PLC0415 - registers the readiness checks

@@ -1,41 +1,133 @@
-"""Health of the instances: asked regularly by a worker, kept in the cache, read by the readiness check."""
+"""How the instances are: asked regularly by a worker, and learnt from calls that fail.
 
+One look says little. An instance falls ill after FALL failures in a row, and is well again after RISE successes.
+"""
+
+import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
 
+from django.core.cache import cache
+from django.db import transaction
+from django.utils import timezone
+
+from gateway.batches import delete_in_batches
 from gateway.health import NotReadyError, readiness_check
 from integrations.clients.dialects import client_for
-from integrations.clients.http import get_health
-from integrations.registry import Instance, ServiceKind, instances, is_healthy, remember_health
+from integrations.clients.http import get_health, printable
+from integrations.models import ServiceCheck, ServiceInstance, ServiceKind
+from integrations.registry import Instance, instance_of, settings_instances
 
+FALL, RISE = 2, 2
+JITTER_SECONDS = 0.5  # so that instances are not all asked at the same moment
+CHECKS_KEPT = timedelta(days=1)
+SUMMARY_KEPT_SECONDS = 30
 _HEALTHY_WORDS = {"ok", "up", "healthy"}
+_WORKERS = 16
 
 
-def check_instances() -> dict[Instance, bool]:
-    """Ask every instance side by side, and remember the answers."""
-    known = [instance for kind in ServiceKind for instance in instances(kind)]
-    with ThreadPoolExecutor(max_workers=min(len(known), 16) or 1, thread_name_prefix="health") as executor:
-        results = dict(zip(known, executor.map(_probe, known), strict=True))
-    for instance, healthy in results.items():
-        remember_health(instance, healthy=healthy)
-    return results
+@dataclass(frozen=True)
+class Look:
+    ok: bool
+    reason: str
+    latency_ms: int | None
 
 
-def _probe(instance: Instance) -> bool:
-    said = get_health(instance.base_url + client_for(instance).health_path)
-    return said is not None and said.strip().lower() in _HEALTHY_WORDS
+def check_instances() -> None:
+    """Ask every instance that is not disabled, side by side, and write down what they say."""
+    rows = list(ServiceInstance.objects.filter(is_disabled=False))
+    with ThreadPoolExecutor(max_workers=min(len(rows), _WORKERS) or 1, thread_name_prefix="health") as executor:
+        looks = list(executor.map(_look_soon, rows))
+    try:
+        for row, look in zip(rows, looks, strict=True):
+            checked(row.id, look)
+    finally:
+        for kind in ServiceKind:
+            remember_summary(kind)
+
+
+def checked(instance_id: UUID, look: Look) -> None:
+    """Write a check down, and let the instance fall ill or be well again if it was one too many."""
+    with transaction.atomic():
+        row = _locked(instance_id)
+        if row is None:
+            return  # deregistered meanwhile
+        ServiceCheck.objects.create(instance=row, ok=look.ok, reason=look.reason, latency_ms=look.latency_ms)
+        row.checked_at = timezone.now()
+        _count(row, ok=look.ok, reason=look.reason)
+
+
+def call_failed(kind: ServiceKind, base_url: str, reason: str) -> None:
+    """A call of the pipeline found an instance unreachable: that counts like a check that failed."""
+    with transaction.atomic():
+        row = ServiceInstance.objects.select_for_update(no_key=True).filter(kind=kind, base_url=base_url).first()
+        if row is not None:
+            _count(row, ok=False, reason=reason)
+
+
+def remember_summary(kind: ServiceKind) -> None:
+    """Keep whether anything of this kind is well, for the readiness check: it must not wait for a database."""
+    rows = [row for row in ServiceInstance.objects.filter(kind=kind, is_disabled=False) if not row.has_gone()]
+    cache.set(_summary_key(kind), any(row.is_healthy for row in rows), timeout=SUMMARY_KEPT_SECONDS)
+
+
+def old_checks_delete(*, batch: int = 1000) -> int:
+    """Delete checks that are older than a day. Return how many."""
+    return delete_in_batches(ServiceCheck.objects.filter(at__lt=timezone.now() - CHECKS_KEPT), batch=batch)
+
+
+def _locked(instance_id: UUID) -> ServiceInstance | None:
+    return ServiceInstance.objects.select_for_update(no_key=True).filter(id=instance_id).first()
+
+
+def _count(row: ServiceInstance, *, ok: bool, reason: str) -> None:
+    row.successes_in_row = row.successes_in_row + 1 if ok else 0
+    row.failures_in_row = 0 if ok else row.failures_in_row + 1
+    first = row.is_healthy is None
+    if ok and not row.is_healthy and (first or row.successes_in_row >= RISE):
+        row.is_healthy, row.health_since, row.health_reason = True, timezone.now(), ""
+    elif not ok and row.is_healthy is not False and (first or row.failures_in_row >= FALL):
+        row.is_healthy, row.health_since, row.health_reason = False, timezone.now(), reason[:200]
+    row.save(
+        update_fields=[
+            *("is_healthy", "health_since", "health_reason", "successes_in_row", "failures_in_row", "checked_at")
+        ]
+    )
+
+
+def _look_soon(row: ServiceInstance) -> Look:
+    time.sleep(random.uniform(0, JITTER_SECONDS))  # noqa: S311 - guards nothing
+    return _look(instance_of(row))
+
+
+def _look(instance: Instance) -> Look:
+    url = instance.base_url + client_for(instance).health_path
+    began = time.monotonic()
+    said = get_health(url, is_registered=instance.is_registered)
+    latency = round(1000 * (time.monotonic() - began))
+    if said is None:
+        return Look(ok=False, reason="does not answer the health check with 200 in time", latency_ms=None)
+    if said.strip().lower() not in _HEALTHY_WORDS:
+        return Look(ok=False, reason=f"says {printable(said.strip(), 50)!r}", latency_ms=latency)
+    return Look(ok=True, reason="", latency_ms=latency)
+
+
+def _summary_key(kind: ServiceKind) -> str:
+    return f"services-healthy:{kind}"
 
 
 def _check(kind: ServiceKind) -> Callable[[], None]:
     def check() -> None:
-        for instance in instances(kind):
-            healthy = is_healthy(instance)
-            if healthy is None:  # nobody asked lately, as just after the start
-                healthy = _probe(instance)
-                remember_health(instance, healthy=healthy)
-            if healthy:
-                return
-        raise NotReadyError("no instance is healthy")
+        healthy = cache.get(_summary_key(kind))
+        if healthy is None:  # nobody asked lately, as just after the start
+            healthy = any(_look(each).ok for each in settings_instances(kind))
+            cache.set(_summary_key(kind), healthy, timeout=SUMMARY_KEPT_SECONDS)
+        if not healthy:
+            raise NotReadyError("no instance is healthy")
 
     return check
 

@@ -2,61 +2,115 @@
 
 import random
 from dataclasses import dataclass
-from enum import StrEnum
+from functools import lru_cache
 
 from django.conf import settings
-from django.core.cache import cache
+from django_redis import get_redis_connection
+from redis.exceptions import RedisError
 
+from integrations.clients.breaker import BreakerState, states_of
 from integrations.clients.errors import Reason, TransientError
+from integrations.models import ServiceInstance, ServiceKind
 
-HEALTH_KEPT_SECONDS = 30
+__all__ = ["Instance", "ServiceKind", "choose", "instance_of", "instances", "settings_instances", "tag_exists"]
 
 
-class ServiceKind(StrEnum):
-    SEGMENTATION = "segmentation"
-    RUNNER = "runner"
-    ARCHIVE = "archive"
+DNS = "dns+"  # dns+http://runner.internal:9000 stands for each address that the name has
 
 
 @dataclass(frozen=True)
 class Instance:
+    """What a caller needs to know of an instance."""
+
     kind: ServiceKind
     base_url: str
     dialect: str = "standard"  # how it speaks: integrations.clients.dialects
+    weight: int = 1
+    tags: frozenset[str] = frozenset()
+    is_registered: bool = False  # by somebody, and not named by the settings
+    takes_work: bool = True
+    is_known_to_be_ill: bool = False
 
-    @property
-    def health_key(self) -> str:
-        return f"service-health:{self.kind}:{self.base_url}"
+
+def settings_instances(kind: ServiceKind) -> list[Instance]:
+    """Return those that the settings name by an address."""
+    dialect = settings.SERVICE_DIALECTS[kind]
+    urls = [url.rstrip("/") for url in settings.SERVICE_URLS[kind] if not url.startswith(DNS)]
+    return [Instance(kind, url, dialect) for url in urls]
 
 
 def instances(kind: ServiceKind) -> list[Instance]:
-    dialect = settings.SERVICE_DIALECTS[kind]
-    return [Instance(kind, url.rstrip("/"), dialect) for url in settings.SERVICE_URLS[kind]]
+    """Return all instances, those of the settings even before the first check has written them down."""
+    known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(kind=kind)}
+    for each in settings_instances(kind):
+        known.setdefault(each.base_url, each)
+    return [known[url] for url in sorted(known)]
 
 
-def choose(kind: ServiceKind, *, prefer: str | None = None, avoid: str | None = None) -> Instance:
-    """Return the instance to call: the one that has the work already, else a healthy one, by chance.
+def choose(
+    kind: ServiceKind, *, tag: str | None = None, prefer: str | None = None, avoid: str | None = None
+) -> Instance:
+    """Return the instance to call: the one that has the work already, else the next in turn.
 
-    `prefer` and `avoid` are base URLs. Raises TransientError if there is no instance at all.
+    The next in turn is one that is healthy, whose breaker is not open, and that takes work; in proportion to the
+    weights, and fairly over all processes. If there is none, one that only takes work: the check may be wrong.
+
+    `tag` is one that the instance must have, unless it is one of other services only. `prefer` and `avoid` are base
+    URLs; who has work already is asked after it even when draining.
+
+    Raises TransientError if there is none.
     """
     known = instances(kind)
-    if not known:
-        raise TransientError(Reason.UNAVAILABLE)
     for instance in known:
         if instance.base_url == prefer:
             return instance
-    if len(known) == 1:
-        return known[0]
-    healthy = [instance for instance in known if is_healthy(instance) is not False]
-    others = [instance for instance in healthy or known if instance.base_url != avoid]
-    return random.choice(others or healthy or known)  # noqa: S311 - spreading load, not guarding anything
+    if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag)):
+        known = [each for each in known if tag in each.tags]
+    usable = [each for each in known if each.takes_work]
+    if not usable:
+        raise TransientError(Reason.UNAVAILABLE)
+    states = states_of(each.base_url for each in usable)
+    well = [each for each in usable if not each.is_known_to_be_ill and states[each.base_url] is not BreakerState.OPEN]
+    others = [each for each in well or usable if each.base_url != avoid]
+    return _next_in_turn(kind, others or well or usable)
 
 
-def is_healthy(instance: Instance) -> bool | None:
-    """Return how the last check went, None if there was none lately."""
-    healthy: bool | None = cache.get(instance.health_key)
-    return healthy
+def tag_exists(tag: str) -> bool:
+    """Return whether any instance of any service has the tag."""
+    return any(tag in tags for tags in ServiceInstance.objects.values_list("tags", flat=True))
 
 
-def remember_health(instance: Instance, *, healthy: bool) -> None:
-    cache.set(instance.health_key, healthy, timeout=HEALTH_KEPT_SECONDS)
+def instance_of(row: ServiceInstance) -> Instance:
+    return Instance(
+        kind=ServiceKind(row.kind),
+        base_url=row.base_url,
+        dialect=row.dialect,
+        weight=row.weight,
+        tags=frozenset(row.tags),
+        is_registered=row.is_registered,
+        takes_work=not (row.is_disabled or row.is_draining or row.has_gone()),
+        is_known_to_be_ill=row.is_healthy is False,
+    )
+
+
+def _next_in_turn(kind: ServiceKind, candidates: list[Instance]) -> Instance:
+    if len(candidates) == 1:
+        return candidates[0]
+    order = _order(tuple(each.weight for each in candidates))
+    try:
+        turn = int(get_redis_connection("default").incr(f"service-turn:{kind}"))
+    except RedisError:  # by chance, which is fair too in the long run
+        turn = random.randrange(len(order))  # noqa: S311 - spreads load, guards nothing
+    return candidates[order[turn % len(order)]]
+
+
+@lru_cache(maxsize=256)
+def _order(weights: tuple[int, ...]) -> tuple[int, ...]:
+    """Return who is next, over and over: each as often as its weight says, and as evenly as can be (smooth WRR)."""
+    credit, order = [0] * len(weights), []
+    for _ in range(sum(weights)):
+        credit = [have + weight for have, weight in zip(credit, weights, strict=True)]
+        best = max(range(len(weights)), key=credit.__getitem__)
+        credit[best] -= sum(weights)
+        order.append(best)
+    return tuple(order)

@@ -22,6 +22,7 @@ from conftest import PASSWORD
 from gateway.admin import paginator
 from gateway.admin.filters import first_id_at
 from gateway.ids import new_id
+from integrations.models import ServiceInstance
 from tests.rows import ended_command
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +33,8 @@ SESSIONS, KEYS = "/admin/accounts/devicesession/", "/admin/accounts/apikey/"
 FAILURES, MAILS, AUDIT = "/admin/accounts/failedsignins/", "/admin/accounts/mail/", "/admin/accounts/auditentry/"
 READ_ONLY = [COMMANDS, FILES]
 OF_SOMEBODY = [USERS, SESSIONS, KEYS, MAILS, AUDIT, *READ_ONLY]
-ALL = [*OF_SOMEBODY, ROLES, RULES, FAILURES]
+SERVICES = "/admin/integrations/serviceinstance/"
+ALL = [*OF_SOMEBODY, ROLES, RULES, FAILURES, SERVICES]
 
 
 @pytest.fixture
@@ -57,6 +59,7 @@ def ids(command, alice):
         KEYS: ApiKey.objects.get().id,
         MAILS: mail_send(MailKind.VERIFY_EMAIL, user=alice).id,
         FAILURES: FailedSignIns.objects.first().id,
+        SERVICES: ServiceInstance.objects.create(kind="runner", base_url="http://runner", source="admin").id,
         AUDIT: AuditEntry.objects.get(target_id=str(session.id)).id,
     }
 

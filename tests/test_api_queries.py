@@ -13,6 +13,7 @@ from accounts.services.mail import mail_send
 from accounts.services.sessions import session_start
 from accounts.tests.people import client_with_key, role_with
 from conftest import PASSWORD
+from integrations.models import ServiceCheck, ServiceInstance
 from tests.rows import ended_command
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +64,7 @@ ADMIN_LISTS = [
     "accounts/auditentry/",
     "commands/command/",
     "files/storedfile/",
+    "integrations/serviceinstance/",
 ]
 
 
@@ -77,6 +79,8 @@ def rows_of_everything(user, number):
     session_start(login=user.username, password=PASSWORD)
     failed_sign_ins.failed(failed_sign_ins.check(f"login {number}"))
     mail_send(MailKind.VERIFY_EMAIL, user=user)
+    service = ServiceInstance.objects.create(kind="runner", base_url=f"http://runner-{number}", source="api")
+    ServiceCheck.objects.create(instance=service, ok=True, latency_ms=3)
     for target in (user, role, rule):
         record(Action.USER_CHANGED, actor=user, target=target, changes={"x": (1, 2)})
 

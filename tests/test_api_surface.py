@@ -18,6 +18,7 @@ from commands.callbacks import callback_token
 from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
+from integrations.models import ServiceInstance
 from tests.rows import ended_command
 
 pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_access]
@@ -26,6 +27,8 @@ OPEN_TO_STRANGERS = {
     "health",
     "health-live",
     "health-ready",
+    "health-services",
+    "health-services-of-kind",
     "api-docs",
     "api-docs-redoc",
     "api-docs-errors",
@@ -61,7 +64,9 @@ API_VIEWS = {name: view for name, view in _CLASSES.items() if issubclass(view, A
 
 def path_of(name: str, **values: Any) -> str:
     """Return the path of an endpoint, with ids of nothing where none is given."""
-    return str(ENDPOINTS[name][0] % defaultdict(new_id, {"token": callback_token(new_id()), **values}))
+    return str(
+        ENDPOINTS[name][0] % defaultdict(new_id, {"token": callback_token(new_id()), "kind": "runner", **values})
+    )
 
 
 def methods_of(name: str) -> list[str]:
@@ -130,7 +135,8 @@ def test_what_one_has_is_not_sent_again(api, admin, name):
     command = ended_command(admin)
     role = Role.objects.get(name=Role.ADMIN)
     ids = {"command_id": command.id, "file_id": command.files[0].id, "user_id": admin.id, "role_id": role.public_id}
-    path = path_of(name, **ids)
+    service = ServiceInstance.objects.create(kind="runner", base_url="http://runner", source="admin")
+    path = path_of(name, **ids, service_id=service.id)
     client = api(admin)
     first = client.get(path)
     assert first.status_code == 200

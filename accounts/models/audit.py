@@ -43,6 +43,10 @@ class Action(models.TextChoices):
     ROUTE_RULE_DELETED = "route_rule_deleted", _("route rule deleted")
     API_KEY_CREATED = "api_key_created", _("API key created")
     API_KEY_REVOKED = "api_key_revoked", _("API key revoked")
+    SERVICE_REGISTERED = "service_registered", _("service instance registered")
+    SERVICE_CHANGED = "service_changed", _("service instance changed")
+    SERVICE_DEREGISTERED = "service_deregistered", _("service instance deregistered")
+    BREAKER_RESET = "breaker_reset", _("breaker reset")
     AUDIT_EXPORTED = "audit_exported", _("audit record exported")
 
 

@@ -37,6 +37,9 @@ class CommandInput(StrictSerializer):
         max_bytes=MAX_OBJECT_BYTES, default=dict, help_text="Kept, and handed on to the segmentation service."
     )
     tags = serializers.ListField(child=StrictCharField(max_length=50), max_length=20, default=list)
+    target = StrictCharField(
+        max_length=50, required=False, help_text="A tag: only instances of the services that have it get the work."
+    )
     deadline = serializers.DateTimeField(
         required=False, allow_null=True, help_text="If it has not finished by then, it is stopped and fails."
     )
@@ -123,6 +126,7 @@ class CommandOutput(serializers.ModelSerializer[Command]):
             "parameters",
             "metadata",
             "tags",
+            "target",
             "deadline",
             "status",
             "stage",

@@ -39,6 +39,7 @@ from files.formats import FormatError
 from integrations.clients.base import StageClient, WorkReport, WorkState
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import ServiceError, TransientError
+from integrations.health import call_failed
 from integrations.registry import ServiceKind, choose
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def stage_step(command: Command, stage: Stage) -> datetime | None:
 def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | None:
     spec, attempt = STAGES[stage], len(runs) + 1
     try:
-        instance = choose(ServiceKind(stage), avoid=last_failed_instance(runs))
+        instance = choose(ServiceKind(stage), tag=command.target or None, avoid=last_failed_instance(runs))
     except TransientError as error:
         return run_failed(command, begin_run(command, stage, attempt, ""), failure_of(stage, error))
     run = begin_run(command, stage, attempt, instance.base_url)
@@ -103,6 +104,7 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
         raise
     except ServiceError as error:
         failure = failure_of(stage, error, fetching=fetching)
+        _tell_health(client, error)
     except FormatError as error:
         failure = Failure(error.code, str(error))
     except OSError:
@@ -116,6 +118,12 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
     if run.remote_id and failure.transient:
         return run_unanswered(command, run, failure)  # the service has the work: it is not given it again
     return run_failed(command, run, failure)
+
+
+def _tell_health(client: StageClient[Any], error: ServiceError) -> None:
+    """An instance that cannot be reached is ill; one that says when to come back is well enough."""
+    if isinstance(error, TransientError) and error.retry_after is None:
+        call_failed(client.instance.kind, client.instance.base_url, str(error.reason))
 
 
 def _still_working(command: Command, run: StageRun, report: WorkReport) -> datetime:

@@ -9,6 +9,7 @@ from commands.models import Command
 from commands.services import command_submit
 from commands.states import Stage
 from conftest import drive, drive_to_trouble
+from integrations.models import ServiceInstance
 
 pytestmark = pytest.mark.django_db
 
@@ -53,8 +54,10 @@ def test_everything_that_can_be_said_about_a_command_is_kept(alice, api):
         "parameters": {"depth": [1, {"ü": None}], "ratio": 0.5},
         "metadata": {"ticket": "T-1"},
         "tags": ["a", "b"],
+        "target": "gpu",
         "deadline": (timezone.now() + timedelta(hours=1)).isoformat(),
     }
+    ServiceInstance.objects.create(kind="runner", base_url="http://runner", source="admin", tags=["gpu"])
     answer = api(alice).post(URL, body, format="json").json()
     for name in body.keys() - {"deadline"}:
         assert answer[name] == body[name]
@@ -100,6 +103,10 @@ def test_everything_that_can_be_said_about_a_command_is_kept(alice, api):
         ({"text": "x", "tags": ["a"] * 21}, "tags"),
         ({"text": "x", "tags": ["a", 1]}, "tags.1"),
         ({"text": "x", "tags": ["x" * 51]}, "tags.0"),
+        ({"text": "x", "target": "of nobody"}, "target"),
+        ({"text": "x", "target": ""}, "target"),
+        ({"text": "x", "target": 5}, "target"),
+        ({"text": "x", "target": "x" * 51}, "target"),
         ({"text": "x", "deadline": "tomorrow"}, "deadline"),
         ({"text": "x", "deadline": 5}, "deadline"),
         ({"text": "x", "deadline": "2020-01-01T00:00:00Z"}, "deadline"),

@@ -3,11 +3,13 @@
 import pytest
 import requests  # noqa: TID251 - compares with what the service itself hands out
 
-from commands.models import Outcome
+from commands.models import Outcome, StageRun
 from commands.services import command_submit
 from commands.states import Stage, Status
 from conftest import drive
 from files.selectors import file_text
+from integrations.discovery import sync_instances
+from integrations.models import ServiceInstance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,3 +79,25 @@ def test_a_run_that_fails_fails_the_command_and_keeps_what_it_left(alice, sandbo
 def test_a_chaos_level_reaches_the_services(alice, sandbox):
     command = drive(command_submit(user=alice, text="echo hello", mode="chaos", chaos_level=7))
     assert "chaos_level: 7" in file_text(command.alt_file)
+
+
+def test_a_command_with_a_target_goes_where_the_tag_is(alice, sandbox, settings):
+    """The other runner would not even answer."""
+    settings.SERVICE_URLS |= {"runner": ["http://127.0.0.1:1"]}
+    ServiceInstance.objects.create(kind="runner", base_url=sandbox.runner.url, source="api", tags=["gpu"])
+    for _ in range(3):
+        command = drive(command_submit(user=alice, text="echo hello", target="gpu"))
+        assert command.status == Status.COMPLETED
+        assert [run.instance for run in command.stage_runs.filter(stage=Stage.RUNNER)] == [sandbox.runner.url]
+
+
+def test_calls_that_fail_make_an_instance_ill_and_the_work_goes_to_another(alice, sandbox, settings):
+    settings.SERVICE_URLS |= {"runner": [sandbox.runner.url, "http://127.0.0.1:1"]}
+    sync_instances()
+    for _ in range(4):
+        assert drive(command_submit(user=alice, text="echo hello")).status == Status.COMPLETED
+    ill = ServiceInstance.objects.get(base_url="http://127.0.0.1:1")
+    assert (ill.is_healthy, ill.health_reason) == (False, "unavailable")
+    before = StageRun.objects.filter(instance=ill.base_url).count()
+    drive(command_submit(user=alice, text="echo hello"))
+    assert StageRun.objects.filter(instance=ill.base_url).count() == before

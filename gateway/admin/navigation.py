@@ -25,6 +25,7 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[Any, ...], ...]], ...] = (
     (_("Work"), (
         ("commands.Command", "terminal", _("Commands")),
         ("files.StoredFile", "description", _("Files")),
+        ("integrations.ServiceInstance", "dns"),
     )),
 )  # fmt: skip
 

@@ -45,6 +45,8 @@ class ErrorCode(StrEnum):
     ROLE_IN_USE = "role_in_use"
     SECOND_FACTOR_EXISTS = "second_factor_exists"
     TOO_MANY_API_KEYS = "too_many_api_keys"
+    SERVICE_EXISTS = "service_exists"
+    SERVICE_OF_SETTINGS = "service_of_settings"
     COMMAND_NOT_FINISHED = "command_not_finished"
     COMMAND_NOT_CANCELLABLE = "command_not_cancellable"
     BODY_TOO_LARGE = "body_too_large"
@@ -84,6 +86,8 @@ CATALOGUE: dict[ErrorCode, ErrorType] = {
     ErrorCode.ROLE_IN_USE: ErrorType(409, _("Other roles inherit from this role.")),
     ErrorCode.SECOND_FACTOR_EXISTS: ErrorType(409, _("There is a second factor already. Remove it first.")),
     ErrorCode.TOO_MANY_API_KEYS: ErrorType(409, _("You have too many API keys. Revoke one that is not needed.")),
+    ErrorCode.SERVICE_EXISTS: ErrorType(409, _("Another user has registered this instance.")),
+    ErrorCode.SERVICE_OF_SETTINGS: ErrorType(409, _("The settings name this instance. Disable it instead.")),
     ErrorCode.COMMAND_NOT_FINISHED: ErrorType(409, _("The command has not finished yet.")),
     ErrorCode.COMMAND_NOT_CANCELLABLE: ErrorType(409, _("The command has already ended.")),
     ErrorCode.BODY_TOO_LARGE: ErrorType(413, _("The body is too large.")),

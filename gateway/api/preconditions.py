@@ -17,9 +17,12 @@ IF_MATCH = OpenApiParameter(
 
 def etag_of(request: Request, data: Any) -> str:
     """Return the ETag of an answer with this body: the same that Django's ConditionalGetMiddleware gives to a GET."""
-    media_type = request.accepted_media_type
-    content: Any = request.accepted_renderer.render(data, media_type, {"request": request})
-    return quote_etag(md5(content, usedforsecurity=False).hexdigest())
+    return quote_etag(_digest(request, data))
+
+
+def etag_of_living(request: Request, data: Any, editable: Any) -> str:
+    """Return the ETag of an answer of which a part changes by itself: `If-Match` heeds only what can be edited."""
+    return quote_etag(f"{_digest(request, editable)}.{_digest(request, data)}")
 
 
 def require_match(request: Request, read: Callable[[], Any]) -> None:
@@ -32,3 +35,18 @@ def require_match(request: Request, read: Callable[[], Any]) -> None:
         return
     if etag_of(request, read()) not in parse_etags(expected):
         raise ApiError(ErrorCode.PRECONDITION_FAILED)
+
+
+def require_match_of_living(request: Request, read_editable: Callable[[], Any]) -> None:
+    """The same for an ETag that etag_of_living made."""
+    expected = request.headers.get("If-Match")
+    if expected is None or expected.strip() == "*":
+        return
+    now = _digest(request, read_editable())
+    if now not in {tag.strip('"').partition(".")[0] for tag in parse_etags(expected)}:
+        raise ApiError(ErrorCode.PRECONDITION_FAILED)
+
+
+def _digest(request: Request, data: Any) -> str:
+    content: Any = request.accepted_renderer.render(data, request.accepted_media_type, {"request": request})
+    return md5(content, usedforsecurity=False).hexdigest()

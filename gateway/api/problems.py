@@ -123,14 +123,14 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return defaults.server_error(request) if _is_admin(request) else _outside_drf(ErrorCode.INTERNAL_ERROR)
 
 
-def safe_methods_only(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+def safe_methods_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """Decorate a view outside DRF: any method but GET and HEAD is answered with a problem, and not with one of CSRF."""
 
     @csrf_exempt
     @wraps(view)
-    def wrapper(request: HttpRequest) -> HttpResponse:
+    def wrapper(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
-            return view(request)
+            return view(request, **kwargs)
         response = _outside_drf(ErrorCode.METHOD_NOT_ALLOWED)
         response["Allow"] = "GET, HEAD"
         return response

@@ -272,6 +272,7 @@ for _task, _hours in {
     "accounts.tasks.delete_dead_api_keys": 6,
     "accounts.tasks.delete_expired_sessions": 6,
     "accounts.tasks.delete_settled_mails": 6,
+    "integrations.tasks.delete_old_checks": 1,
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
 
@@ -282,6 +283,8 @@ SERVICE_URLS = {
     "runner": env.list("RUNNER_URLS", default=[]),
     "archive": env.list("ARCHIVE_URLS", default=[]),
 }
+# Whether a service may be registered at a private or loopback address. Those of the settings may have any.
+SERVICE_PRIVATE_ADDRESSES = env.bool("SERVICE_PRIVATE_ADDRESSES", False)
 # How the services of a kind speak: "standard" or another of integrations.clients.dialects.
 SERVICE_DIALECTS = {kind: env.str(f"{kind.upper()}_DIALECT", "") or "standard" for kind in SERVICE_URLS}
 # The folder that some dialects share with the service: as the gateway sees it, and as the service does.

@@ -46,6 +46,9 @@ CELERY_BROKER_URL = env.str("BROKER_URL", REDIS_URL)
 
 CALLBACK_BASE_URL = env.str("CALLBACK_BASE_URL", f"http://127.0.0.1:{PORT}")
 
+# Services of a developer are on this machine.
+SERVICE_PRIVATE_ADDRESSES = env.bool("SERVICE_PRIVATE_ADDRESSES", True)
+
 # Without a mail server, mails are written into the log of the worker.
 globals().update(env.email_url("EMAIL_URL", "consolemail://"))
 

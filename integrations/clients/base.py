@@ -83,7 +83,7 @@ class StageClient(ABC, Generic[Request]):
 
     def ask(self, kind: type[A], method: str, path: str, **options: Any) -> A:
         base_url = self.instance.base_url
-        answer = call(method, base_url + path, base_url=base_url, **options)
+        answer = call(method, base_url + path, base_url=base_url, is_registered=self.instance.is_registered, **options)
         return parse(kind, answer)
 
     @classmethod

@@ -6,6 +6,7 @@ header as well as in the body. Here a timer shuts the socket when the time is ov
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self
 
@@ -17,10 +18,15 @@ _current = threading.local()
 
 
 class Deadline:
-    """A context manager: what this thread's connections do inside it ends after `seconds`."""
+    """A context manager: what this thread's connections do inside it ends after `seconds`.
 
-    def __init__(self, seconds: float) -> None:
+    `allows` says whether an address may be connected to at all: asked of the connection, so that no name that leads
+    elsewhere by now gets around it.
+    """
+
+    def __init__(self, seconds: float, allows: Callable[[str], bool] | None = None) -> None:
         self.expired = False
+        self.allows = allows
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
@@ -48,6 +54,13 @@ class Deadline:
 
 class _WatchedMixin:
     sock: Any
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]  # of the class that this is mixed into
+        deadline = getattr(_current, "deadline", None)
+        if deadline is not None and deadline.allows and not deadline.allows(self.sock.getpeername()[0]):
+            self.sock.close()
+            raise OSError("the address is not allowed")
 
     def getresponse(self) -> Any:
         deadline = getattr(_current, "deadline", None)

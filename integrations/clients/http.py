@@ -6,13 +6,14 @@ import threading
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
-import pybreaker
 import requests  # noqa: TID251 - here, and nowhere else
 import urllib3
 from django.conf import settings
 
 from gateway.ids import new_id
 from gateway.request_id import HEADER, request_id
+from integrations.addresses import is_allowed
+from integrations.clients.breaker import protected
 from integrations.clients.deadline import Deadline, WatchedAdapter
 from integrations.clients.errors import (
     InvalidAnswerError,
@@ -29,32 +30,8 @@ HEALTH_TIMEOUT = 2.0
 CHUNK_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_RETRY_AFTER = 60.0
-BREAKER_FAILURES = 3
-BREAKER_RESET_SECONDS = 5
 
 _local = threading.local()
-_breakers: dict[str, pybreaker.CircuitBreaker] = {}
-
-
-def breaker_of(base_url: str) -> pybreaker.CircuitBreaker:
-    """Return this process's breaker for an instance.
-
-    It opens after some time-outs in a row, so that a hanging instance does not hold every worker for a whole timeout.
-    What fails at once holds nobody.
-    """
-    if base_url not in _breakers:
-        _breakers[base_url] = pybreaker.CircuitBreaker(
-            fail_max=BREAKER_FAILURES,
-            reset_timeout=BREAKER_RESET_SECONDS,
-            exclude=[lambda error: not (isinstance(error, ServiceError) and error.reason is Reason.TIMEOUT)],
-            throw_new_error_on_trip=False,
-        )
-    return _breakers[base_url]
-
-
-def forget_failures() -> None:
-    """Close every breaker of this process, as a new process begins."""
-    _breakers.clear()
 
 
 def forget_connections() -> None:
@@ -65,29 +42,36 @@ def forget_connections() -> None:
 
 
 def call(
-    method: str, url: str, *, base_url: str, body: dict[str, Any] | None = None, idempotency_key: str | None = None
+    method: str,
+    url: str,
+    *,
+    base_url: str,
+    body: dict[str, Any] | None = None,
+    idempotency_key: str | None = None,
+    is_registered: bool = False,
 ) -> Any:
     """Send one request and return the parsed JSON of a 2xx answer.
 
-    The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. Raises a ServiceError.
+    The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. An instance that was registered, and not named
+    by the settings, is called only at an address that is allowed (integrations.addresses). Raises a ServiceError.
     """
     headers = {HEADER: request_id.get() or str(new_id()), "Accept": "application/json", "Accept-Encoding": "identity"}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    try:
-        # Not breaker.call(): it holds its lock during the call, and so lets callers through one by one.
-        with breaker_of(base_url).calling():
-            response, content = _exchange(method, url, seconds=settings.SERVICE_TIMEOUT, json=body, headers=headers)
-            if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
-                return _parse(content)
-            raise _error_of(response, content)
-    except pybreaker.CircuitBreakerError:
-        raise NotTakenError(Reason.TIMEOUT) from None  # nothing else opens it
+    with protected(base_url, method):
+        response, content = _exchange(
+            method, url, seconds=settings.SERVICE_TIMEOUT, is_registered=is_registered, json=body, headers=headers
+        )
+        if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
+            return _parse(content)
+        raise _error_of(response, content)
 
 
-def _exchange(method: str, url: str, *, seconds: float, **options: Any) -> tuple[requests.Response, bytes]:
+def _exchange(
+    method: str, url: str, *, seconds: float, is_registered: bool, **options: Any
+) -> tuple[requests.Response, bytes]:
     """Send one request and read the whole answer. Raises TransientError or InvalidAnswerError."""
-    with Deadline(seconds) as deadline:
+    with Deadline(seconds, is_allowed if is_registered else None) as deadline:
         try:
             with _session().request(
                 method,
@@ -190,14 +174,14 @@ def _retry_after(response: requests.Response) -> float | None:
     return min(max(seconds, 0.0), MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-def get_health(url: str) -> str | None:
+def get_health(url: str, *, is_registered: bool = False) -> str | None:
     """Return what an instance says of its health: the `status` of a JSON object, or plain text; None if it fails.
 
     Not through the breaker: this is how a recovered instance is noticed.
     """
     try:
         headers = {HEADER: str(new_id())}
-        response, content = _exchange("GET", url, seconds=HEALTH_TIMEOUT, headers=headers)
+        response, content = _exchange("GET", url, seconds=HEALTH_TIMEOUT, is_registered=is_registered, headers=headers)
     except ServiceError:
         return None
     if response.status_code != 200:  # noqa: PLR2004 - the contract says 200

@@ -26,6 +26,7 @@ def test_a_client_is_of_the_kind_and_the_dialect():
         assert type(client_for(Instance(kind, "http://one", name))) is client
 
 
+@pytest.mark.django_db
 def test_instances_speak_as_the_settings_say(settings):
     settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": ["http://one/"]}
     settings.SERVICE_DIALECTS = settings.SERVICE_DIALECTS | {"runner": "b"}

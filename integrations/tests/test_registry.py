@@ -1,7 +1,18 @@
-import pytest
+"""Which instance is taken: in turn, by weight, by tag, and only who takes work and is well."""
 
-from integrations.clients.errors import TransientError
-from integrations.registry import Instance, ServiceKind, choose, remember_health
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from integrations.clients import breaker
+from integrations.clients.errors import Reason, TransientError
+from integrations.models import ServiceInstance, Source
+from integrations.registry import ServiceKind, choose, instances
+
+pytestmark = pytest.mark.django_db
 
 ONE, TWO, THREE = "http://one", "http://two", "http://three"
 RUNNER = ServiceKind.RUNNER
@@ -10,45 +21,118 @@ RUNNER = ServiceKind.RUNNER
 @pytest.fixture(autouse=True)
 def _three_runners(settings):
     settings.SERVICE_URLS = {"segmentation": [], "runner": [ONE, f"{TWO}/", THREE], "archive": []}
-
-
-def chosen(**options):
-    return {choose(RUNNER, **options).base_url for _ in range(100)}
-
-
-def test_the_load_is_spread():
-    assert chosen() == {ONE, TWO, THREE}
-
-
-def test_what_is_known_to_be_unhealthy_is_not_chosen():
-    remember_health(Instance(RUNNER, TWO), healthy=False)
-    assert chosen() == {ONE, THREE}
-
-
-def test_if_none_is_healthy_any_is_better_than_none():
     for url in (ONE, TWO, THREE):
-        remember_health(Instance(RUNNER, url), healthy=False)
-    assert chosen() == {ONE, TWO, THREE}
+        instance(url)
+
+
+def instance(url, **fields):
+    return ServiceInstance.objects.create(kind=RUNNER, base_url=url, source=Source.SETTINGS, **fields)
+
+
+def change(url, **fields):
+    ServiceInstance.objects.filter(base_url=url).update(**fields)
+
+
+def turns(number=60, **options):
+    return Counter(choose(RUNNER, **options).base_url for _ in range(number))
+
+
+def test_the_load_is_spread_evenly():
+    assert turns() == {ONE: 20, TWO: 20, THREE: 20}
+
+
+def test_by_weight_and_not_in_lumps():
+    change(ONE, weight=3)
+    order = [choose(RUNNER).base_url for _ in range(50)]
+    assert Counter(order) == {ONE: 30, TWO: 10, THREE: 10}
+    assert not any(len(set(order[at : at + 4])) == 1 for at in range(47))
+
+
+def test_without_redis_it_is_spread_by_chance(monkeypatch):
+    def down(_alias):
+        raise RedisConnectionError
+
+    monkeypatch.setattr("integrations.registry.get_redis_connection", down)
+    assert set(turns()) == {ONE, TWO, THREE}
+
+
+@pytest.mark.parametrize("state", [{"is_draining": True}, {"is_disabled": True}])
+def test_who_takes_no_work_is_not_chosen(state):
+    change(TWO, **state)
+    assert turns().keys() == {ONE, THREE}
+    for url in (ONE, THREE):
+        change(url, **state)
+    with pytest.raises(TransientError):
+        choose(RUNNER)
+
+
+def test_who_has_the_work_is_asked_after_it_even_when_draining_or_ill():
+    change(TWO, is_draining=True, is_healthy=False)
+    assert turns(prefer=TWO).keys() == {TWO}
+
+
+def test_what_is_known_to_be_ill_is_not_chosen():
+    change(TWO, is_healthy=False)
+    change(THREE, is_healthy=True)
+    assert turns().keys() == {ONE, THREE}
+
+
+def test_one_whose_breaker_is_open_is_not_chosen(monkeypatch):
+    for _ in range(breaker.FAILURES):
+        with pytest.raises(TransientError), breaker.protected(TWO, "POST"):
+            raise TransientError(Reason.TIMEOUT)
+    assert turns().keys() == {ONE, THREE}
+
+
+def test_if_none_is_well_any_is_better_than_none():
+    ServiceInstance.objects.update(is_healthy=False)
+    assert turns().keys() == {ONE, TWO, THREE}
+
+
+def test_who_sends_no_heartbeat_has_gone_and_comes_back_with_one():
+    long_ago = timezone.now() - timedelta(seconds=61)
+    change(ONE, time_to_live=60, heartbeat_at=long_ago, is_healthy=True)
+    assert turns().keys() == {TWO, THREE}
+    change(ONE, heartbeat_at=timezone.now())
+    assert turns().keys() == {ONE, TWO, THREE}
+
+
+def test_a_tag_is_asked_for():
+    change(TWO, tags=["gpu", "large"])
+    assert turns(tag="gpu").keys() == {TWO}
+    with pytest.raises(TransientError):
+        choose(RUNNER, tag="gp")
+
+
+def test_a_tag_of_other_services_only_is_not_asked_for_here():
+    ServiceInstance.objects.create(
+        kind=ServiceKind.ARCHIVE, base_url="http://archive", source=Source.API, tags=["cold"]
+    )
+    assert turns(tag="cold").keys() == {ONE, TWO, THREE}
 
 
 def test_the_one_that_failed_last_is_avoided():
-    assert chosen(avoid=ONE) == {TWO, THREE}
-
-
-def test_the_only_one_is_not_avoided(settings):
-    settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": [ONE]}
-    assert chosen(avoid=ONE) == {ONE}
-
-
-def test_the_one_that_has_the_work_is_preferred_even_if_unhealthy():
-    remember_health(Instance(RUNNER, TWO), healthy=False)
-    assert chosen(prefer=TWO) == {TWO}
+    assert turns(avoid=ONE).keys() == {TWO, THREE}
+    change(TWO, is_healthy=False)
+    change(THREE, is_healthy=False)
+    assert turns(avoid=ONE).keys() == {ONE}
 
 
 def test_one_that_is_no_longer_there_is_replaced():
-    assert chosen(prefer="http://gone") == {ONE, TWO, THREE}
+    assert turns(prefer="http://gone").keys() == {ONE, TWO, THREE}
+
+
+def test_the_instances_of_the_settings_are_there_before_the_first_check():
+    ServiceInstance.objects.all().delete()
+    assert [each.base_url for each in instances(RUNNER)] == [ONE, THREE, TWO]
+    assert turns().keys() == {ONE, TWO, THREE}
 
 
 def test_without_any_instance_the_error_says_so():
     with pytest.raises(TransientError):
         choose(ServiceKind.ARCHIVE)
+
+
+def test_a_choice_costs_one_query(django_assert_num_queries):
+    with django_assert_num_queries(1):
+        choose(RUNNER)

@@ -1,0 +1,103 @@
+from collections.abc import Sequence
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from gateway.api.serializers import PageQuery, StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
+from integrations.clients.breaker import BreakerState, states_of
+from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
+from integrations.selectors import LAST_CHECKS, latency_of, recent_checks
+
+
+class CheckOutput(serializers.ModelSerializer[ServiceCheck]):
+    class Meta:
+        model = ServiceCheck
+        fields = ("at", "ok", "reason", "latency_ms")
+        read_only_fields = fields
+
+
+class LatencyOutput(serializers.Serializer[Any]):
+    p50_ms = serializers.IntegerField(allow_null=True)
+    p95_ms = serializers.IntegerField(allow_null=True)
+
+
+class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
+    """An instance; `context_of` gives the context."""
+
+    state = serializers.ChoiceField(choices=ServiceState.choices)
+    reason = serializers.CharField(source="health_reason", help_text="Why it is unhealthy; empty if it is not.")
+    since = serializers.DateTimeField(source="health_since", allow_null=True, help_text="Of its health.")
+    breaker = serializers.SerializerMethodField(help_text="`open`: it timed out several times, and is left alone.")
+    latency = serializers.SerializerMethodField(help_text="Of the checks of the last quarter of an hour.")
+    last_checks = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ServiceInstance
+        fields = (
+            *("id", "kind", "base_url", "version", "dialect", "weight", "tags", "source", "state", "reason", "since"),
+            *(
+                "is_draining",
+                "is_disabled",
+                "time_to_live",
+                "heartbeat_at",
+                "breaker",
+                "latency",
+                "last_checks",
+                "created_at",
+            ),
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ChoiceField(choices=[str(state) for state in BreakerState]))
+    def get_breaker(self, row: ServiceInstance) -> str:
+        return str(self.context["breakers"][row.base_url])
+
+    @extend_schema_field(LatencyOutput)
+    def get_latency(self, row: ServiceInstance) -> Any:
+        return LatencyOutput(latency_of(self._checks(row))).data
+
+    @extend_schema_field(CheckOutput(many=True))
+    def get_last_checks(self, row: ServiceInstance) -> Any:
+        return CheckOutput(self._checks(row)[:LAST_CHECKS], many=True).data
+
+    def _checks(self, row: ServiceInstance) -> list[ServiceCheck]:
+        checks: list[ServiceCheck] = self.context["checks"][row.id]
+        return checks
+
+
+def context_of(rows: Sequence[ServiceInstance]) -> dict[str, Any]:
+    """Return what ServiceOutput has to know of these, besides the rows: at a constant price."""
+    return {"checks": recent_checks(rows), "breakers": states_of(row.base_url for row in rows)}
+
+
+class TagsField(serializers.ListField):
+    child = StrictCharField(max_length=50)
+
+
+class ServiceQuery(PageQuery):
+    kind = serializers.ChoiceField(choices=ServiceKind.choices, required=False)
+
+
+class _Described(StrictSerializer):
+    version = StrictCharField(max_length=50, allow_blank=True, required=False)
+    weight = StrictIntegerField(
+        min_value=1, max_value=100, required=False, help_text="How much work it gets, compared with others."
+    )
+    tags = TagsField(max_length=20, required=False, help_text="Commands choose instances by them (`target`).")
+
+
+class ServiceInput(_Described):
+    kind = serializers.ChoiceField(choices=ServiceKind.choices)
+    dialect = StrictCharField(max_length=30, required=False, help_text="How it speaks; `standard` if not given.")
+    base_url = StrictCharField(max_length=300, help_text="`http://` or `https://`, without a query.")
+    time_to_live = StrictIntegerField(
+        min_value=5, max_value=3600, default=60, help_text="Seconds without a heartbeat after which it leaves."
+    )
+
+
+class ServiceChangeInput(_Described):
+    time_to_live = StrictIntegerField(min_value=5, max_value=3600, required=False)
+    is_draining = StrictBooleanField(required=False)
+    is_disabled = StrictBooleanField(required=False)
+    reason = StrictCharField(max_length=200, required=False, help_text="For the audit record.")

@@ -1,0 +1,135 @@
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from gateway.ids import new_id
+
+
+class ServiceKind(models.TextChoices):
+    SEGMENTATION = "segmentation", _("segmentation")
+    RUNNER = "runner", _("runner")
+    ARCHIVE = "archive", _("archive")
+
+
+class Source(models.TextChoices):
+    """Who said that there is such an instance, and so who can take it away again."""
+
+    SETTINGS = "settings", _("settings")
+    DNS = "dns", _("DNS")
+    API = "api", _("registration")
+    ADMIN = "admin", _("administrator")
+
+
+FROM_SETTINGS = (Source.SETTINGS, Source.DNS)
+
+
+class ServiceState(models.TextChoices):
+    """Stable names: clients may branch on them."""
+
+    HEALTHY = "healthy", _("healthy")
+    UNHEALTHY = "unhealthy", _("unhealthy")
+    DRAINING = "draining", _("draining")
+    DISABLED = "disabled", _("disabled")
+
+
+class ServiceInstance(models.Model):
+    """One running instance of a backend service: where it is, what it can do, and how it is.
+
+    What people and services say of it (`weight` to `is_disabled`) is written by integrations.services alone; how it is
+    (`is_healthy` to `checked_at`) by integrations.health alone.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    kind = models.CharField(_("kind"), max_length=12, choices=ServiceKind)
+    base_url = models.CharField(_("base URL"), max_length=300)
+    source = models.CharField(_("known from"), max_length=8, choices=Source)
+    registered_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("registered by")
+    )
+    dialect = models.CharField(_("dialect"), max_length=30, default="standard", help_text=_("How it speaks."))
+    version = models.CharField(_("version"), max_length=50, blank=True)
+    weight = models.PositiveSmallIntegerField(
+        _("weight"), default=1, validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text=_("How much work it gets, compared with others."),
+    )  # fmt: skip
+    tags = models.JSONField(_("tags"), default=list, blank=True)
+    is_draining = models.BooleanField(
+        _("draining"), default=False, help_text=_("It gets no new work, and keeps its own.")
+    )
+    is_disabled = models.BooleanField(_("disabled"), default=False, help_text=_("It gets no work, and is not checked."))
+    time_to_live = models.PositiveIntegerField(
+        _("time to live"), null=True, blank=True, help_text=_("Seconds without a heartbeat after which it is gone.")
+    )
+    heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
+    created_at = models.DateTimeField(_("registered"), auto_now_add=True)
+
+    is_healthy = models.BooleanField(_("healthy"), null=True, editable=False)
+    health_since = models.DateTimeField(_("since"), null=True, editable=False)
+    health_reason = models.CharField(_("why"), max_length=200, blank=True, editable=False)
+    successes_in_row = models.PositiveIntegerField(default=0, editable=False)
+    failures_in_row = models.PositiveIntegerField(default=0, editable=False)
+    checked_at = models.DateTimeField(_("checked"), null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("service instance")
+        verbose_name_plural = _("service instances")
+        permissions: ClassVar = [("register_serviceinstance", "Can register service instances and steer own ones")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["kind", "base_url"],
+                name="service_instance_unique",
+                violation_error_message=_("There is such an instance already."),
+            ),
+            models.CheckConstraint(
+                condition=models.Q(weight__gte=1, weight__lte=100), name="service_instance_weight_between"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.base_url}"
+
+    def has_gone(self, now: datetime | None = None) -> bool:
+        """Return whether its heartbeat is overdue."""
+        if self.time_to_live is None or self.heartbeat_at is None:
+            return False
+        return (now or timezone.now()) - self.heartbeat_at > timedelta(seconds=self.time_to_live)
+
+    @property
+    def is_registered(self) -> bool:
+        return self.source not in FROM_SETTINGS
+
+    @property
+    def state(self) -> ServiceState:
+        if self.is_disabled:
+            return ServiceState.DISABLED
+        if self.is_draining:
+            return ServiceState.DRAINING
+        return ServiceState.HEALTHY if self.is_healthy and not self.has_gone() else ServiceState.UNHEALTHY
+
+
+class ServiceCheck(models.Model):
+    """One look at an instance; kept for a day."""
+
+    instance = models.ForeignKey(ServiceInstance, on_delete=models.CASCADE, related_name="checks", db_index=False)
+    at = models.DateTimeField(_("at"), auto_now_add=True)
+    ok = models.BooleanField(_("ok"))
+    reason = models.CharField(_("why"), max_length=200, blank=True)
+    latency_ms = models.PositiveIntegerField(_("latency (ms)"), null=True)
+
+    class Meta:
+        verbose_name = _("service check")
+        verbose_name_plural = _("service checks")
+        default_permissions = ("view",)
+        ordering = ("-id",)
+        indexes: ClassVar = [
+            models.Index(fields=["instance", "-id"], name="service_check_of_instance"),
+            models.Index(fields=["at"], name="service_check_at"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.at:%H:%M:%S} {'ok' if self.ok else self.reason}"

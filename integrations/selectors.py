@@ -1,0 +1,96 @@
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import Http404
+from django.utils import timezone
+
+from accounts.sign_in import SignIn
+from gateway.api.errors import ApiError, ErrorCode
+from integrations.models import ServiceCheck, ServiceInstance, ServiceKind
+
+CHANGE_ANY = "integrations.change_serviceinstance"
+LAST_CHECKS = 5
+RECENT = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long an instance took to answer checks lately, in milliseconds."""
+
+    p50_ms: int | None
+    p95_ms: int | None
+
+
+def instance_list(*, kind: str | None = None) -> QuerySet[ServiceInstance]:
+    rows = ServiceInstance.objects.all()
+    return rows.filter(kind=kind) if kind else rows
+
+
+def instance_get(instance_id: UUID) -> ServiceInstance:
+    """Raises Http404."""
+    row = ServiceInstance.objects.filter(id=instance_id).first()
+    if row is None:
+        raise Http404
+    return row
+
+
+def own_instance_get(sign_in: SignIn, instance_id: UUID) -> ServiceInstance:
+    """Return an instance that one may steer: one's own, or any for administrators.
+
+    Raises Http404, ApiError (permission_denied).
+    """
+    row = instance_get(instance_id)
+    if row.registered_by_id != sign_in.user.pk and not sign_in.allows(CHANGE_ANY):
+        raise ApiError(ErrorCode.PERMISSION_DENIED, permission=CHANGE_ANY)
+    return row
+
+
+def check_list(instance: ServiceInstance) -> QuerySet[ServiceCheck]:
+    return ServiceCheck.objects.filter(instance=instance)
+
+
+def recent_checks(instances: Iterable[ServiceInstance]) -> dict[UUID, list[ServiceCheck]]:
+    """Return the checks of the last quarter of an hour of each, the latest first."""
+    found: dict[UUID, list[ServiceCheck]] = {each.id: [] for each in instances}
+    since = timezone.now() - RECENT
+    for check in ServiceCheck.objects.filter(instance__in=found, at__gt=since).order_by("-id"):
+        found[check.instance_id].append(check)
+    return found
+
+
+def latency_of(checks: Iterable[ServiceCheck]) -> Latency:
+    values = sorted(check.latency_ms for check in checks if check.ok and check.latency_ms is not None)
+    return Latency(_percentile(values, 50), _percentile(values, 95))
+
+
+def health_of_kind(kind: ServiceKind) -> dict[str, Any]:
+    """Return how a service is as a whole, and each instance: for strangers, so without addresses."""
+    rows = list(instance_list(kind=kind).order_by("id"))
+    checks = recent_checks(rows)
+    healthy = sum(row.state == "healthy" for row in rows)
+    status = "ok" if healthy and healthy == len(rows) else "degraded" if healthy else "unavailable"
+    return {
+        "status": status,
+        "healthy": healthy,
+        "total": len(rows),
+        "instances": [_public(row, checks[row.id]) for row in rows],
+    }
+
+
+def _public(row: ServiceInstance, checks: list[ServiceCheck]) -> dict[str, Any]:
+    latency = latency_of(checks)
+    return {
+        "id": str(row.id),
+        "state": row.state,
+        "since": row.health_since,
+        "reason": row.health_reason,
+        "latency_ms": {"p50": latency.p50_ms, "p95": latency.p95_ms},
+    }
+
+
+def _percentile(values: list[int], percent: int) -> int | None:
+    return values[min(len(values) * percent // 100, len(values) - 1)] if values else None
