@@ -17,6 +17,9 @@ def check_dialects() -> None:
             raise ImproperlyConfigured(f"{kind.upper()}_DIALECT must be one of {names}, not {dialect!r}")
         if client.needs_shared_folder:
             _check_folder(kind)
+    if settings.RUNNER_REPEAT_AFTER <= settings.SERVICE_TIMEOUT:
+        # Else another worker hands a run over while the first may still be doing so.
+        raise ImproperlyConfigured("RUNNER_REPEAT_AFTER must be longer than SERVICE_TIMEOUT")
 
 
 def _check_folder(kind: ServiceKind) -> None:

@@ -126,6 +126,7 @@ def test_a_command_that_kills_every_worker_ends_as_failed(alice, sandbox, monkey
             let_the_lease_expire(command)
     command.refresh_from_db()
     assert (command.status, command.error_code) == (Status.FAILED, "worker_lost")
+    assert command.stage_runs.count() == 5  # as docs/api.md says of worker_lost
 
 
 def test_a_worker_that_wakes_up_after_another_took_over_writes_nothing(alice, sandbox, monkeypatch):

@@ -58,6 +58,11 @@ class TestStart:
         settings.SERVICE_SHARED_DIRS = settings.SERVICE_REMOTE_DIRS = {"runner": "/srv/exchange"}
         check_dialects()
 
+    def test_a_run_is_not_repeated_while_it_is_handed_over(self, settings):
+        settings.RUNNER_REPEAT_AFTER = settings.SERVICE_TIMEOUT
+        with pytest.raises(ImproperlyConfigured, match="RUNNER_REPEAT_AFTER"):
+            check_dialects()
+
     def test_no_process_starts_with_a_name_that_nobody_knows(self, settings, tmp_path):
         env = os.environ | {
             "DATA_DIR": str(tmp_path),
