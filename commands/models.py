@@ -118,7 +118,7 @@ class Command(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.text[:60]
+        return self.text[:60] or str(self.get_only_stage_display() or "")
 
     @property
     def has_ended(self) -> bool:

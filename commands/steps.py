@@ -53,7 +53,7 @@ def step_submit(
     Raises ApiError (idempotency_key_reused; service_unavailable, if the storage fails), ValidationError.
     """
     body_hash = hash_of({"kind": kind, "content": content, "file": file, **values}) if idempotency_key else ""
-    step = Command(user=user, only_stage=kind, idempotency_key=idempotency_key, idempotency_hash=body_hash)
+    step = Command(user=user, only_stage=kind, stage=kind, idempotency_key=idempotency_key, idempotency_hash=body_hash)
     earlier = stored_before(step)
     if earlier is not None:
         return earlier

@@ -72,7 +72,7 @@ def _step(command: Command) -> datetime | None:
         _deadline_passed(command)
         return None
     if command.status == Status.QUEUED:
-        first = STATUS_OF[Stage(command.only_stage or Stage.SEGMENTATION)]
+        first = STATUS_OF[Stage(command.stage or Stage.SEGMENTATION)]
         command_transition(command, first, lease_owner=command.lease_owner, progress=5)
         return None
     return stage_step(command, Stage(str(command.stage)))
