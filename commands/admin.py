@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from commands.models import Command, CommandEvent, CommandResult, StageRun
-from commands.states import Status
+from commands.states import Stage, Status
 from gateway.admin.filters import CreationDaysFilter, UserFilter, first_id_at
 from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyAdmin, ReadOnlyInline, label, page_link, page_url
 from gateway.admin.overview import Figure, figures
@@ -50,6 +50,22 @@ class UnfinishedFilter(RadioFilter):
         if self.value() in ("no", "yes"):
             return queryset.filter(dispatch_at__isnull=self.value() == "yes")
         return queryset
+
+
+class StepFilter(RadioFilter):
+    """Whole commands, or steps by themselves."""
+
+    title = _("step by itself")
+    parameter_name = "step"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("no", _("No")), *Stage.choices]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Command]) -> QuerySet[Command]:
+        value = self.value()
+        if value == "no":
+            return queryset.filter(only_stage=None)
+        return queryset.filter(only_stage=value) if value in Stage.values else queryset
 
 
 class StageRunInline(ReadOnlyInline[StageRun]):
@@ -91,6 +107,7 @@ class CommandAdmin(ReadOnlyAdmin[Command]):
     list_display = ("short_text", "whose", "shown_status", "stage", "progress", "created_at", "finished_at")
     list_filter = (
         UnfinishedFilter,
+        StepFilter,
         ("status", ChoicesDropdownFilter),
         ("mode", ChoicesDropdownFilter),
         ("priority", ChoicesDropdownFilter),
@@ -104,7 +121,7 @@ class CommandAdmin(ReadOnlyAdmin[Command]):
     inlines = (CommandResultInline, StageRunInline, CommandEventInline)
     readonly_fields = ("retries",)
     fieldsets: ClassVar[Any] = (
-        (None, {"fields": ("id", "user", "text", "status", "stage", "progress", "retry_of", "retries")}),
+        (None, {"fields": ("id", "user", "text", "only_stage", "status", "stage", "progress", "retry_of", "retries")}),
         (_("Files"), {"fields": ("alt_file", "last_file", "atlas_file")}),
         (_("Error"), {"fields": ("error_code", "error_stage", "error_cause")}),
         (_("Times"), {"fields": ("created_at", "started_at", "finished_at")}),

@@ -8,6 +8,6 @@ class CommandsConfig(AppConfig):
     name = "commands"
     verbose_name = _("Commands")
     built_in_role_permissions: ClassVar = {
-        "viewer": ["read_own_command"],
-        "operator": ["submit_command", "cancel_own_command"],
+        "viewer": ["read_own_command", "search_own_archive"],
+        "operator": ["submit_command", "cancel_own_command", "submit_step"],
     }

@@ -9,6 +9,8 @@ from commands.states import TERMINAL, Stage, Status
 from files.models import StoredFile
 from gateway.ids import new_id
 
+MAX_PERSONA = 64
+
 
 class Mode(models.TextChoices):
     NORMAL = "normal", _("normal")
@@ -30,7 +32,7 @@ def _file_field(name: str) -> "models.ForeignKey[StoredFile | None, StoredFile |
 
 
 class Command(models.Model):
-    """What a person asked for, and how far it has come.
+    """What a person asked for, and how far it has come. One with an `only_stage` is a step by itself.
 
     A foreign key without an index of its own (here and below) leads one of those in Meta.
     `status` is written by commands.transitions alone, the lease and `due_at` by commands.leases alone.
@@ -43,7 +45,7 @@ class Command(models.Model):
     text = models.TextField()
     mode = models.CharField(max_length=10, choices=Mode.choices, default=Mode.NORMAL)
     chaos_level = models.PositiveSmallIntegerField(null=True, blank=True)
-    persona = models.CharField(max_length=64, default="technical_expert")
+    persona = models.CharField(max_length=MAX_PERSONA, default="technical_expert")
     priority = models.CharField(max_length=6, choices=Priority.choices, default=Priority.NORMAL)
     parameters = models.JSONField(default=dict, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
@@ -54,6 +56,13 @@ class Command(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - NULLs do not collide
     idempotency_hash = models.CharField(max_length=64, blank=True)
 
+    only_stage = models.CharField(  # noqa: DJ001 - null: all of them
+        max_length=12,
+        choices=Stage.choices,
+        null=True,
+        blank=True,
+        help_text=_("a step by itself: this stage is done, and no other"),
+    )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     stage = models.CharField(max_length=12, choices=Stage.choices, null=True, blank=True)  # noqa: DJ001 - null in the API
     progress = models.PositiveSmallIntegerField(default=0)
@@ -85,6 +94,8 @@ class Command(models.Model):
             ("read_own_command", "Can read own commands"),
             ("submit_command", "Can submit commands"),
             ("cancel_own_command", "Can cancel own commands"),
+            ("submit_step", "Can submit steps by themselves"),
+            ("search_own_archive", "Can search own results in the archive"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
@@ -103,10 +114,11 @@ class Command(models.Model):
             models.Index(fields=["user", "status", "-id"], name="command_of_user_by_status"),
             # Small whatever the history: only what is not finished has a time.
             models.Index(fields=["dispatch_at"], name="command_to_dispatch", condition=Q(dispatch_at__isnull=False)),
+            models.Index(fields=["finished_at"], name="step_to_delete", condition=Q(only_stage__isnull=False)),
         ]
 
     def __str__(self) -> str:
-        return self.text[:60]
+        return self.text[:60] or str(self.get_only_stage_display() or "")
 
     @property
     def has_ended(self) -> bool:
@@ -173,6 +185,9 @@ class StageRun(models.Model):
         ordering = ("command", "id")
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["command", "stage", "attempt"], name="stage_run_attempt_unique")
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["remote_id"], name="stage_run_of_archive_entry", condition=Q(stage=Stage.ARCHIVE))
         ]
 
     def __str__(self) -> str:

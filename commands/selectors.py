@@ -3,7 +3,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import Http404
 from django.utils.translation import gettext as _
 
@@ -18,17 +18,31 @@ EVENTS_LIMIT = 1000
 
 
 def command_list(*, user: User, status: Iterable[str] = ()) -> QuerySet[Command]:
-    """Return the user's own commands, with their files."""
-    commands = Command.objects.filter(user=user).select_related("alt_file", "last_file", "atlas_file")
+    """Return the user's own commands, with their files; without the steps by themselves."""
+    commands = _own_commands(user).filter(only_stage=None)
     return commands.filter(status__in=list(status)) if status else commands
 
 
+def _own_commands(user: User) -> QuerySet[Command]:
+    return Command.objects.filter(user=user).select_related("alt_file", "last_file", "atlas_file")
+
+
 def command_get(*, user: User, command_id: UUID) -> Command:
-    """Return the user's own command. Raises Http404 for any other."""
-    command = command_list(user=user).filter(id=command_id).first()
+    """Return the user's own command, or step by itself. Raises Http404 for any other."""
+    command = _own_commands(user).filter(id=command_id).first()
     if command is None:
         raise Http404
     return command
+
+
+def step_get(*, user: User, kind: Stage, step_id: UUID) -> Command:
+    """Return the user's own step of that kind, with the `instance` that has it or had it last. Raises Http404."""
+    latest = StageRun.objects.filter(command=OuterRef("pk")).order_by("-attempt")
+    steps = _own_commands(user).annotate(instance=Subquery(latest.values("instance")[:1]))
+    step = steps.filter(id=step_id, only_stage=kind).first()
+    if step is None:
+        raise Http404
+    return step
 
 
 def command_events(*, command_id: UUID, after: int = 0, limit: int = EVENTS_LIMIT) -> list[CommandEvent]:

@@ -16,6 +16,7 @@ from commands.leases import REDISPATCH_AFTER, command_look_soon, command_wake
 from commands.models import Command, StageRun
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_transition, first_event
+from files.models import StoredFile
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.request_id import request_id
 from integrations.clients.base import WorkState
@@ -29,34 +30,45 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
     Raises ApiError (idempotency_key_reused) if the key came with another body then, ValidationError for a target that
     no service has.
     """
-    body_hash = _hash(values) if idempotency_key else ""
     if values.get("target") and not tag_exists(values["target"]) and not _is_repeat(user, idempotency_key):
         raise ValidationError({"target": [ErrorDetail(_("No service has this tag."), code="does_not_exist")]})
+    body_hash = hash_of(values) if idempotency_key else ""
+    return command_store(Command(user=user, idempotency_key=idempotency_key, idempotency_hash=body_hash, **values))
+
+
+def command_store(command: Command, *, file: StoredFile | None = None) -> Command:
+    """Save a new command, with a file that was made for it, and send a worker to it.
+
+    Return the command that was stored with its idempotency key before, if there is one. Raises ApiError
+    (idempotency_key_reused).
+    """
     now = timezone.now()
-    command = Command(
-        user=user,
-        idempotency_key=idempotency_key,
-        idempotency_hash=body_hash,
-        request_id=request_id.get(),
-        due_at=now,
-        dispatch_at=now + REDISPATCH_AFTER,
-        **values,
-    )
+    command.request_id = request_id.get()
+    command.due_at, command.dispatch_at = now, now + REDISPATCH_AFTER
     try:
         with transaction.atomic():
+            if file is not None:
+                file.save(force_insert=True)
             first_event(command)
             dispatch_on_commit(command.id)
     except IntegrityError:
         # The unique constraint decides, so that two of the same at once make one command.
-        earlier = Command.objects.filter(user=user, idempotency_key=idempotency_key).first()
-        if not User.objects.filter(pk=user.pk).exists():  # deleted meanwhile
+        if not User.objects.filter(pk=command.user_id).exists():  # deleted meanwhile
             raise ApiError(ErrorCode.SESSION_ENDED) from None
-        if idempotency_key is None or earlier is None:
+        earlier = stored_before(command)
+        if earlier is None:
             raise
-        if earlier.idempotency_hash != body_hash:
-            raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED) from None
         return earlier
     return command
+
+
+def stored_before(command: Command) -> Command | None:
+    """Return the command that has the user's idempotency key already. Raises ApiError (idempotency_key_reused)."""
+    key = command.idempotency_key
+    earlier = Command.objects.filter(user=command.user_id, idempotency_key=key).first() if key is not None else None
+    if earlier is not None and earlier.idempotency_hash != command.idempotency_hash:
+        raise ApiError(ErrorCode.IDEMPOTENCY_KEY_REUSED)
+    return earlier
 
 
 def _is_repeat(user: User, idempotency_key: str | None) -> bool:
@@ -118,5 +130,5 @@ def runner_report(*, command_id: UUID, body: Any) -> None:
         dispatch_on_commit(command_id)
 
 
-def _hash(values: dict[str, Any]) -> str:
+def hash_of(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

@@ -23,10 +23,11 @@ class Stage(models.TextChoices):
 
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
+# A step by itself begins with its own stage, and is completed when that has ended.
 TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.QUEUED: frozenset({Status.SEGMENTING, Status.CANCELLED, Status.FAILED}),
-    Status.SEGMENTING: frozenset({Status.RUNNING, Status.CANCELLING, Status.FAILED}),
-    Status.RUNNING: frozenset({Status.ARCHIVING, Status.CANCELLING, Status.FAILED}),
+    Status.QUEUED: frozenset({Status.SEGMENTING, Status.RUNNING, Status.ARCHIVING, Status.CANCELLED, Status.FAILED}),
+    Status.SEGMENTING: frozenset({Status.RUNNING, Status.COMPLETED, Status.CANCELLING, Status.FAILED}),
+    Status.RUNNING: frozenset({Status.ARCHIVING, Status.COMPLETED, Status.CANCELLING, Status.FAILED}),
     Status.ARCHIVING: frozenset({Status.COMPLETED, Status.CANCELLING, Status.FAILED}),
     Status.CANCELLING: frozenset({Status.CANCELLED, Status.COMPLETED, Status.FAILED}),
     Status.COMPLETED: frozenset(),
@@ -39,3 +40,4 @@ STAGE_OF: dict[Status, Stage] = {
     Status.RUNNING: Stage.RUNNER,
     Status.ARCHIVING: Stage.ARCHIVE,
 }
+STATUS_OF: dict[Stage, Status] = {stage: status for status, stage in STAGE_OF.items()}

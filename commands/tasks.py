@@ -8,6 +8,7 @@ from commands.events import events_broadcast
 from commands.leases import take_due_for_dispatch
 from commands.pipeline import engine
 from commands.selectors import events_not_broadcast
+from commands.steps import old_steps_delete
 
 SWEEP_LIMIT = 500
 
@@ -29,3 +30,8 @@ def sweep() -> None:
 def rebroadcast() -> None:
     """Broadcast what was committed and not sent, because the process died or Redis was away."""
     events_broadcast(events_not_broadcast(now=timezone.now()))
+
+
+@shared_task
+def delete_old_steps() -> None:
+    old_steps_delete()

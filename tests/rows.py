@@ -36,6 +36,15 @@ def ended_command(user: User, *, text: str = "echo Merhaba", repeats: int = 1) -
     return command
 
 
+def ended_step(user: User, kind: Stage, *, repeats: int = 1) -> Command:
+    """Return a completed step by itself."""
+    step = ended_command(user, repeats=repeats)
+    step.only_stage = kind
+    step.save(update_fields=["only_stage"])
+    step.stage_runs.exclude(stage=kind).delete()
+    return step
+
+
 def _tries(command: Command, attempt: int) -> None:
     for stage in Stage:
         StageRun.objects.create(

@@ -284,6 +284,9 @@ def test_days_are_found_by_the_time_in_the_ids(admin_client, command):
         ("priority__exact=high", 0),
         ("finished=yes", 1),
         ("finished=no", 0),
+        ("step=no", 1),
+        ("step=runner", 0),
+        ("step=x", 1),
     ],
 )
 def test_commands_are_filtered(admin_client, command, query, count):

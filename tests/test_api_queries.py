@@ -12,9 +12,10 @@ from accounts.services import failed_sign_ins
 from accounts.services.mail import mail_send
 from accounts.services.sessions import session_start
 from accounts.tests.people import client_with_key, role_with
+from commands.states import Stage
 from conftest import PASSWORD
 from integrations.models import ServiceCheck, ServiceInstance
-from tests.rows import ended_command
+from tests.rows import ended_command, ended_step
 
 pytestmark = pytest.mark.django_db
 
@@ -30,6 +31,7 @@ def queries_of(client, path):
 def paths_of(command):
     own = f"/api/v2/commands/{command.id}"
     file = f"/api/v2/files/{command.files[0].id}"
+    step = ended_step(command.user, Stage.RUNNER, repeats=command.stage_runs.count() // 3)
     return [
         "/api/v2/me",
         "/api/v2/commands",
@@ -39,6 +41,7 @@ def paths_of(command):
         f"{own}/result",
         file,
         f"{file}/content",
+        f"/api/v2/runner/{step.id}",
     ]
 
 

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from commands.failures import failure_sentence, is_retryable
-from commands.models import Command, CommandEvent, CommandResult, Mode, Priority, StageRun
+from commands.models import MAX_PERSONA, Command, CommandEvent, CommandResult, Mode, Priority, StageRun
 from commands.states import Stage, Status
 from files.api.serializers import FileOutput
 from gateway.api.serializers import (
@@ -24,19 +24,51 @@ MAX_OBJECT_BYTES = 64 * 1024
 _PERSONA = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 
 
-class CommandInput(StrictSerializer):
+class PersonaField(StrictCharField):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=MAX_PERSONA, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        persona = super().to_internal_value(data)
+        if not _PERSONA.fullmatch(persona):
+            raise serializers.ValidationError(_("Lower-case letters, digits and single underscores only."))
+        return persona
+
+
+class TagsField(serializers.ListField):
+    child = StrictCharField(max_length=50)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=20, **kwargs)
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        tags: list[Any] = super().to_internal_value(data)
+        if len(set(tags)) != len(tags):
+            raise serializers.ValidationError(_("The same tag is there twice."))
+        return tags
+
+
+class SegmentationInput(StrictSerializer):
     text = StrictCharField(max_length=MAX_TEXT, help_text="What is to be done, in Turkish or English.")
     mode = serializers.ChoiceField(Mode.choices, default=Mode.NORMAL)
     chaos_level = StrictIntegerField(
         min_value=1, max_value=10, required=False, allow_null=True, help_text="In chaos mode only."
     )
-    persona = StrictCharField(max_length=64, default="technical_expert")
-    priority = serializers.ChoiceField(Priority.choices, default=Priority.NORMAL)
-    parameters = JSONObjectField(max_bytes=MAX_OBJECT_BYTES, default=dict, help_text="Handed on to the runner.")
+    persona = PersonaField(default="technical_expert")
     metadata = JSONObjectField(
         max_bytes=MAX_OBJECT_BYTES, default=dict, help_text="Kept, and handed on to the segmentation service."
     )
-    tags = serializers.ListField(child=StrictCharField(max_length=50), max_length=20, default=list)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("chaos_level") is not None and attrs["mode"] != Mode.CHAOS:
+            raise serializers.ValidationError({"chaos_level": [_("Goes with the chaos mode only.")]})
+        return attrs
+
+
+class CommandInput(SegmentationInput):
+    priority = serializers.ChoiceField(Priority.choices, default=Priority.NORMAL)
+    parameters = JSONObjectField(max_bytes=MAX_OBJECT_BYTES, default=dict, help_text="Handed on to the runner.")
+    tags = TagsField(default=list)
     target = StrictCharField(
         max_length=50, required=False, help_text="A tag: only instances of the services that have it get the work."
     )
@@ -44,25 +76,10 @@ class CommandInput(StrictSerializer):
         required=False, allow_null=True, help_text="If it has not finished by then, it is stopped and fails."
     )
 
-    def validate_persona(self, persona: str) -> str:
-        if not _PERSONA.fullmatch(persona):
-            raise serializers.ValidationError(_("Lower-case letters, digits and single underscores only."))
-        return persona
-
-    def validate_tags(self, tags: list[str]) -> list[str]:
-        if len(set(tags)) != len(tags):
-            raise serializers.ValidationError(_("The same tag is there twice."))
-        return tags
-
     def validate_deadline(self, deadline: Any) -> Any:
         if deadline is not None and deadline <= timezone.now():
             raise serializers.ValidationError(_("This time has passed."))
         return deadline
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs.get("chaos_level") is not None and attrs["mode"] != Mode.CHAOS:
-            raise serializers.ValidationError({"chaos_level": [_("Goes with the chaos mode only.")]})
-        return attrs
 
 
 class SeveralChoicesField(serializers.MultipleChoiceField):

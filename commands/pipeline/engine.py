@@ -23,7 +23,7 @@ from commands.pipeline.attempts import command_fail, finish_run, runs_of, unfini
 from commands.pipeline.cancellation import cancel_step
 from commands.pipeline.remote import stop_remote_work
 from commands.pipeline.stage import stage_step
-from commands.states import Stage, Status
+from commands.states import STATUS_OF, Stage, Status
 from commands.transitions import StaleCommandError, command_transition
 from gateway.request_id import request_id
 
@@ -72,7 +72,8 @@ def _step(command: Command) -> datetime | None:
         _deadline_passed(command)
         return None
     if command.status == Status.QUEUED:
-        command_transition(command, Status.SEGMENTING, lease_owner=command.lease_owner, progress=5)
+        first = STATUS_OF[Stage(command.stage or Stage.SEGMENTATION)]
+        command_transition(command, first, lease_owner=command.lease_owner, progress=5)
         return None
     return stage_step(command, Stage(str(command.stage)))
 

@@ -134,7 +134,7 @@ def _still_working(command: Command, run: StageRun, report: WorkReport) -> datet
     run.unanswered_since = None
     with transaction.atomic():
         lease_renew(command)
-        progress = progress_of_run(report.progress or 0)
+        progress = progress_of_run(command, report.progress or 0)
         if command.status == Status.RUNNING and progress > command.progress:
             command_event(command, "progress", lease_owner=command.lease_owner, progress=progress)
         run.save(update_fields=["remote_id", "polls", "unanswered_since"])
@@ -145,10 +145,9 @@ def _take_in(command: Command, run: StageRun, client: StageClient[Any], report: 
     spec = STAGES[Stage(run.stage)]
     intake = take_in(command, spec, client, str(report.file_id))
     with transaction.atomic():
-        changes = intake.save() | {"progress": spec.progress_after}
-        command_transition(
-            command, spec.next_status, lease_owner=command.lease_owner, data=intake.event_data, **changes
-        )
+        status, progress = spec.after(command)
+        changes = intake.save() | {"progress": progress}
+        command_transition(command, status, lease_owner=command.lease_owner, data=intake.event_data, **changes)
         run.remote_id = report.remote_id
         finish_run(run, Outcome.SUCCEEDED, remote_file_id=str(report.file_id))
 

@@ -11,7 +11,7 @@ from commands.models import Command, CommandResult, Outcome
 from commands.results import result_of
 from commands.states import Stage, Status
 from files.formats import parse_alt, parse_atlas, parse_last
-from files.models import Kind
+from files.models import Kind, StoredFile
 from files.selectors import file_text
 from integrations.clients.archive import ArchiveRequest
 from integrations.clients.runner import RunRequest
@@ -21,8 +21,10 @@ from integrations.clients.segmentation import SegmentRequest
 AFTER_SEGMENTATION, AFTER_RUN, AFTER_ARCHIVE = 20, 85, 100
 
 
-def progress_of_run(percent: int) -> int:
+def progress_of_run(command: Command, percent: int) -> int:
     """Return the progress of the whole command, from the runner's own."""
+    if command.only_stage:
+        return percent
     return AFTER_SEGMENTATION + (AFTER_RUN - AFTER_SEGMENTATION) * percent // 100
 
 
@@ -44,6 +46,10 @@ class StageSpec(ABC):
 
         Raises FormatError if the file is not what it should be.
         """
+
+    def after(self, command: Command) -> tuple[Status, int]:
+        """Return what the command is when the stage has ended, and its progress."""
+        return (Status.COMPLETED, AFTER_ARCHIVE) if command.only_stage else (self.next_status, self.progress_after)
 
 
 class SegmentationStage(StageSpec):
@@ -72,7 +78,7 @@ class RunnerStage(StageSpec):
         assert command.alt_file is not None  # noqa: S101 - the segmentation stage ends with one
         path = reverse("runner-callback", args=[callback_token(command.id)])
         return RunRequest(
-            alt_file_id=_remote_file_id(command, Stage.SEGMENTATION),
+            alt_file_id=_file_id(command, command.alt_file, made_by=Stage.SEGMENTATION),
             alt_content=parse_alt(file_text(command.alt_file)).to_tasks_json(),
             mode=command.mode,
             persona=command.persona,
@@ -95,13 +101,14 @@ class ArchiveStage(StageSpec):
     def request(self, command: Command) -> ArchiveRequest:
         assert command.last_file is not None  # noqa: S101 - the runner stage ends with one
         text = file_text(command.last_file)
-        metadata = {
+        given = command.metadata if command.only_stage else {}  # of a whole command, the segmentation service got it
+        metadata = given | {
             "success_rate": parse_last(text).success_rate,
             "tags": command.tags,
             "command_id": str(command.id),
             "user_id": str(command.user_id),
         }
-        return ArchiveRequest(_remote_file_id(command, Stage.RUNNER), text, metadata)
+        return ArchiveRequest(_file_id(command, command.last_file, made_by=Stage.RUNNER), text, metadata)
 
     def read(self, command: Command, text: str) -> None:
         parse_atlas(text)
@@ -114,7 +121,9 @@ STAGES: dict[Stage, StageSpec] = {
 }
 
 
-def _remote_file_id(command: Command, stage: Stage) -> str:
-    """Return the name under which the service of an earlier stage keeps its file."""
-    run = command.stage_runs.filter(stage=stage, outcome=Outcome.SUCCEEDED).latest("attempt")
+def _file_id(command: Command, file: StoredFile, *, made_by: Stage) -> str:
+    """Return the name under which the service of an earlier stage keeps the file; ours, if there was no such stage."""
+    if command.only_stage:
+        return str(file.id)
+    run = command.stage_runs.filter(stage=made_by, outcome=Outcome.SUCCEEDED).latest("attempt")
     return run.remote_file_id

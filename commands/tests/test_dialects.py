@@ -18,6 +18,7 @@ from commands.pipeline import engine
 from commands.services import command_cancel, command_submit
 from commands.states import Stage, Status
 from commands.tests.test_crash import Killed, let_the_lease_expire
+from commands.tests.test_steps import done, post, step_of
 from conftest import Sandbox, drive, drive_until, start_service
 from files.selectors import file_text
 from gateway.embedded.children import stop
@@ -121,6 +122,17 @@ def test_a_command_goes_through_services_that_all_speak_otherwise(alice, service
     archived = command.stage_runs.get(stage=Stage.ARCHIVE).remote_id
     entry = requests.get(f"{services.archive.url}/atlas/{archived}", timeout=5).json()
     assert json.loads(file_text(command.atlas_file)) == entry
+
+
+def test_steps_by_themselves_and_the_search_speak_as_the_services_do(alice, api, services):
+    client = api(alice)
+    split, _alt = done(client, "segmentation", {"text": "echo kirpi"})
+    step = step_of(post(client, "runner", {"file": split["file"]["id"]}))
+    finish(step, services)
+    run = client.get(f"/api/v2/runner/{step.id}").json()
+    archived, _atlas = done(client, "archive", {"file": run["file"]["id"], "tags": ["boz"]})
+    found = client.get("/api/v2/archive/search", {"q": "kirpi", "tags": "boz"}).json()["results"]
+    assert [entry["file"]["id"] for entry in found] == [archived["file"]["id"]]
 
 
 def test_a_run_that_fails_fails_the_command_and_keeps_what_it_left(alice, services):

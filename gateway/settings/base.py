@@ -249,6 +249,7 @@ CELERY_TASK_QUEUES = [Queue("commands", routing_key="commands"), Queue("control"
 CELERY_TASK_ROUTES = {
     "commands.tasks.sweep": {"queue": "control"},
     "commands.tasks.rebroadcast": {"queue": "control"},
+    "commands.tasks.delete_old_steps": {"queue": "control"},
     "accounts.tasks.*": {"queue": "control"},
     "integrations.tasks.*": {"queue": "control"},
     "gateway.*": {"queue": "control"},
@@ -273,6 +274,7 @@ for _task, _hours in {
     "accounts.tasks.delete_expired_sessions": 6,
     "accounts.tasks.delete_settled_mails": 6,
     "integrations.tasks.delete_old_checks": 1,
+    "commands.tasks.delete_old_steps": 6,
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
 

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from integrations.clients.base import Answer, StageClient, WorkReport, WorkState, path_segment
@@ -12,11 +12,32 @@ class ArchiveRequest:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class SearchRequest:
+    query: str
+    tags: list[str]
+    min_success_rate: float | None  # 0 to 1
+    limit: int
+    offset: int
+
+    def members(self) -> dict[str, Any]:
+        """Return what is asked for; what is not is left out."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, [])}
+
+
 class ArchiveAnswer(Answer):
     id: str
     status: str
     atlasFileId: str | None = None  # noqa: N815 - the contract's name
     error: str | None = None
+
+
+class FoundAnswer(Answer):
+    id: str
+
+
+class SearchAnswer(Answer):
+    results: list[FoundAnswer]
 
 
 class ArchiveClient(StageClient[ArchiveRequest]):
@@ -41,6 +62,14 @@ class ArchiveClient(StageClient[ArchiveRequest]):
 
     def report(self, remote_id: str) -> WorkReport:
         return self._report(self.ask(ArchiveAnswer, "GET", f"/archive/{path_segment(remote_id)}"))
+
+    def search(self, request: SearchRequest) -> list[str]:
+        """Return the ids of the entries found, anybody's, in the archive's order; at most `limit`."""
+        return self._found("POST", "/search", request, body=request.members())
+
+    def _found(self, method: str, path: str, request: SearchRequest, **options: Any) -> list[str]:
+        answer = self.ask(SearchAnswer, method, path, **options)
+        return [entry.id for entry in answer.results[: request.limit]]
 
     def file_of(self, answer: ArchiveAnswer) -> str | None:
         """Return the name of the `.atlas`, once there is one."""

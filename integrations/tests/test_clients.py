@@ -8,7 +8,7 @@ import pytest
 
 from gateway.request_id import request_id
 from integrations.clients import http
-from integrations.clients.archive import ArchiveClient, ArchiveRequest
+from integrations.clients.archive import ArchiveClient, ArchiveRequest, SearchRequest
 from integrations.clients.base import WorkState
 from integrations.clients.errors import (
     InvalidAnswerError,
@@ -37,6 +37,13 @@ def archive(url: str) -> ArchiveClient:
 
 
 class TestContract:
+    def test_the_archive_is_searched_as_the_contract_says(self, server):
+        server.says({"results": [{"id": 7, "title": "x"}, {"id": "8"}], "count": 2})
+        assert archive(server.url).search(SearchRequest("x", ["a"], 0, 1, 0)) == ["7"]
+        method, path, headers, body = server.requests[0]
+        assert (method, path, "Idempotency-Key" in headers) == ("POST", "/search", False)
+        assert json.loads(body) == {"query": "x", "tags": ["a"], "min_success_rate": 0, "limit": 1, "offset": 0}
+
     def test_segmentation_is_asked_as_the_contract_says(self, server):
         server.says({"id": "1", "status": "completed", "alt_file": "task_1.alt", "metadata": {}})
         token = request_id.set("r-1")

@@ -1,8 +1,9 @@
 """Archive B: it names no file. The entry itself, at another path, is the `.atlas`."""
 
 import json
+from urllib.parse import urlencode
 
-from integrations.clients.archive import ArchiveAnswer, ArchiveClient
+from integrations.clients.archive import ArchiveAnswer, ArchiveClient, SearchRequest
 from integrations.clients.base import WorkState, path_segment
 from integrations.clients.errors import InvalidAnswerError
 from integrations.clients.http import call
@@ -11,6 +12,12 @@ from integrations.clients.http import call
 class Client(ArchiveClient):
     def file_of(self, answer: ArchiveAnswer) -> str | None:
         return answer.id if self.state_of(answer.status) is WorkState.DONE else None
+
+    def search(self, request: SearchRequest) -> list[str]:
+        members = request.members()
+        if request.tags:
+            members["tags"] = ",".join(request.tags)
+        return self._found("GET", f"/atlas/search?{urlencode(members)}", request)
 
     def fetch(self, file_id: str) -> str:
         base_url = self.instance.base_url

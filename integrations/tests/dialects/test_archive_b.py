@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from integrations.clients.archive import ArchiveRequest
+from integrations.clients.archive import ArchiveRequest, SearchRequest
 from integrations.clients.base import WorkState
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import InvalidAnswerError
@@ -44,3 +44,14 @@ def test_what_is_not_the_entry_is_invalid(client, server, entry):
     server.says(entry)
     with pytest.raises(InvalidAnswerError):
         client.fetch("7")
+
+
+def test_a_search_is_a_query(client, server):
+    server.says({"results": [{"id": 7, "tags": []}, {"id": "8"}, {"id": "9"}], "count": 3})
+    assert client.search(SearchRequest("ışık & co", ["a", "b"], 0.5, 2, 0)) == ["7", "8"]
+    client.search(SearchRequest("", [], None, 100, 3))
+    paths = [request[:2] for request in server.requests]
+    assert paths == [
+        ("GET", "/atlas/search?query=%C4%B1%C5%9F%C4%B1k+%26+co&tags=a%2Cb&min_success_rate=0.5&limit=2&offset=0"),
+        ("GET", "/atlas/search?query=&limit=100&offset=3"),
+    ]
