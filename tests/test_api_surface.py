@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from django.utils.regex_helper import normalize
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
@@ -18,6 +19,7 @@ from commands.callbacks import callback_token
 from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
+from integrations.alarms.models import Alarm
 from integrations.models import ServiceInstance
 from tests.rows import ended_command
 
@@ -136,7 +138,8 @@ def test_what_one_has_is_not_sent_again(api, admin, name):
     role = Role.objects.get(name=Role.ADMIN)
     ids = {"command_id": command.id, "file_id": command.files[0].id, "user_id": admin.id, "role_id": role.public_id}
     service = ServiceInstance.objects.create(kind="runner", base_url="http://runner", source="admin")
-    path = path_of(name, **ids, service_id=service.id)
+    alarm = Alarm.objects.create(condition="service_down", subject="runner", since=timezone.now())
+    path = path_of(name, **ids, service_id=service.id, alarm_id=alarm.id)
     client = api(admin)
     first = client.get(path)
     assert first.status_code == 200
