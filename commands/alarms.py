@@ -48,7 +48,7 @@ def call_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
         outcome__in=[Outcome.SUCCEEDED, Outcome.FAILED],
     )
     faults = Count("id", filter=Q(outcome=Outcome.FAILED, error_code__in=_FAULTS))
-    counted = ended.order_by().values_list("stage").annotate(faults, Count("id"))
+    counted = ended.order_by().values_list("stage").annotate(failed=faults, total=Count("id"))
     counts = {stage: (failed, total) for stage, failed, total in counted}
     for kind in kinds_of(rule):
         yield share(rule, str(kind), *counts.get(kind, (0, 0)))

@@ -88,7 +88,7 @@ def breaker_open(rule: AlarmRule, _now: datetime) -> Iterable[Seen]:
 def check_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     rows = _watched(rule)
     checks = ServiceCheck.objects.filter(instance__in=rows, at__gt=now - WINDOW).order_by()
-    counted = checks.values_list("instance").annotate(Count("id", filter=Q(ok=False)), Count("id"))
+    counted = checks.values_list("instance").annotate(failed=Count("id", filter=Q(ok=False)), total=Count("id"))
     counts = {instance_id: (failed, total) for instance_id, failed, total in counted}
     for row in rows:
         yield share(rule, str(row), *counts.get(row.id, (0, 0)))

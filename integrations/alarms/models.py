@@ -95,7 +95,7 @@ class AlarmRule(models.Model):
                 condition=Q(
                     Q(condition__in=[each for each in Condition if each not in THRESHOLDS], threshold=None),
                     *(
-                        Q(condition=condition, threshold__gte=lowest, threshold__lte=highest)
+                        Q(condition=condition, threshold__isnull=False, threshold__gte=lowest, threshold__lte=highest)
                         for condition, (lowest, highest, _unit) in THRESHOLDS.items()
                     ),
                     _connector=Q.OR,
@@ -107,7 +107,7 @@ class AlarmRule(models.Model):
                 name="alarm_rule_kind_fits_condition",
             ),
             models.CheckConstraint(
-                condition=Q(condition=Condition.LATENCY, percentile__in=Percentile.values)
+                condition=Q(condition=Condition.LATENCY, percentile__isnull=False, percentile__in=Percentile.values)
                 | Q(~Q(condition=Condition.LATENCY), percentile=None),
                 name="alarm_rule_percentile_fits_condition",
             ),
