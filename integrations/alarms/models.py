@@ -217,7 +217,7 @@ class Alarm(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.title} {self.subject}".strip()
+        return f"{self.title}: {self.subject}" if self.subject else self.title
 
     @property
     def title(self) -> str:

@@ -21,6 +21,7 @@ class AlarmOutput(serializers.ModelSerializer[Alarm]):
     rule_id = serializers.UUIDField(allow_null=True, help_text="Null if the rule is gone.")
     title = serializers.CharField()
     text = serializers.CharField(source="sentence", help_text="What is wrong, in your language.")
+    value = serializers.IntegerField(allow_null=True, help_text="Percent, milliseconds or commands; when it fired.")
     subject = serializers.CharField(help_text="An instance, a service, or empty: the gateway itself.")
     since = serializers.DateTimeField(help_text="When it was seen first.")
 
@@ -28,7 +29,15 @@ class AlarmOutput(serializers.ModelSerializer[Alarm]):
         model = Alarm
         fields = (
             *("id", "rule_id", "title", "condition", "severity", "subject", "state", "text", "value"),
-            *("since", "fired_at", "resolved_at", "acknowledged_at", "acknowledged_by", "silenced_until"),
+            *(
+                "since",
+                "fired_at",
+                "resolved_at",
+                "is_unwatched",
+                "acknowledged_at",
+                "acknowledged_by",
+                "silenced_until",
+            ),
         )
         read_only_fields = fields
 
