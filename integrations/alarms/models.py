@@ -45,8 +45,8 @@ SENTENCES = {
     Condition.CHECK_ERRORS: _("%(value)s %% of the health checks of %(subject)s fail."),
     Condition.CALL_ERRORS: _("%(value)s %% of the work that the service %(subject)s is given fails."),
     Condition.LATENCY: _("%(subject)s is slow: it answers health checks in %(value)s ms."),
-    Condition.QUEUE_LENGTH: _("%(value)s commands wait for a worker."),
-    Condition.STUCK_COMMANDS: _("%(value)s commands make no progress. The oldest: %(detail)s"),
+    Condition.QUEUE_LENGTH: _("Commands that wait for a worker: %(value)s."),
+    Condition.STUCK_COMMANDS: _("Commands that make no progress: %(value)s, such as %(detail)s."),
 }
 
 
