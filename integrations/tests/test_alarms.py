@@ -19,6 +19,7 @@ from accounts.models import AuditEntry, Mail, User
 from accounts.services.mail import mails_send_due
 from accounts.tests.people import person_with
 from conftest import PASSWORD
+from gateway.locks import alone
 from integrations.alarms import conditions, delivery, models
 from integrations.alarms.delivery import alarm_news, events_publish_again
 from integrations.alarms.engine import KEPT, alarms_evaluate, alarms_evaluate_alone
@@ -157,15 +158,11 @@ def test_many_who_look_at_once_tell_it_once():
 def test_beat_looks_and_only_one_at_a_time(admin, runner):
     AlarmRule.objects.create(condition=Condition.INSTANCE_DOWN, wait=0)
     fall_ill(runner)
-    with conditions_of_somebody_else():
+    with alone("alarms-evaluate", lasts=60):
         alarms_evaluate_alone()
         assert not Alarm.objects.exists()
     evaluate_alarms()
     assert Alarm.objects.get().state == "firing"
-
-
-def conditions_of_somebody_else():
-    return import_module("gateway.locks").alone("alarms-evaluate", lasts=60)
 
 
 def test_a_clock_that_was_set_back_costs_one_wait_and_no_more(admin, runner, rule):
