@@ -53,6 +53,8 @@ def _addressee(mail: Mail) -> User | None:
         return user if user is not None and user.is_active and user.has_usable_password() else None
     if mail.kind == MailKind.VERIFY_EMAIL and user is not None:
         return user if user.is_active and user.email == mail.address and user.email_verified_at is None else None
+    if mail.kind in (MailKind.ALARM_FIRING, MailKind.ALARM_RESOLVED) and user is not None:
+        return user if user.is_active else None
     return user
 
 

@@ -113,7 +113,18 @@ def there_is_an_administrator() -> bool:
     """Two questions, each with an index: in one, PostgreSQL reads the whole table of users."""
     if User.objects.filter(is_superuser=True, is_active=True).exists():
         return True
+    roles = _administrator_roles()
+    return bool(User.groups.through.objects.filter(group_id__in=roles, user__is_active=True).exists())
+
+
+def administrators() -> list[User]:
+    """Return all administrators, in the order in which they were made. The same two questions."""
+    found = set(User.objects.filter(is_superuser=True, is_active=True))
+    found |= set(User.objects.filter(groups__in=_administrator_roles(), is_active=True))
+    return sorted(found, key=lambda user: user.pk)
+
+
+def _administrator_roles() -> list[int]:
     tree = RoleTree.read()
     needed = tree.permissions(role.pk for role in tree.roles.values() if role.name == Role.ADMIN)
-    roles = [role_id for role_id in tree.roles if tree.permissions([role_id]) >= needed]
-    return bool(User.groups.through.objects.filter(group_id__in=roles, user__is_active=True).exists())
+    return [role_id for role_id in tree.roles if tree.permissions([role_id]) >= needed]

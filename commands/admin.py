@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy as _
 
 from commands.models import Command, CommandEvent, CommandResult, StageRun
 from commands.states import Stage, Status
-from gateway.admin.filters import CreationDaysFilter, UserFilter, first_id_at
+from gateway.admin.filters import CreationDaysFilter, UserFilter
 from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyAdmin, ReadOnlyInline, label, page_link, page_url
 from gateway.admin.overview import Figure, figures
 from gateway.admin.theme import ChoicesDropdownFilter, RadioFilter
+from gateway.ids import first_id_at
 
 STATUS_COLOURS = {
     Status.COMPLETED: "success",

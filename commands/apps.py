@@ -11,3 +11,6 @@ class CommandsConfig(AppConfig):
         "viewer": ["read_own_command", "search_own_archive"],
         "operator": ["submit_command", "cancel_own_command", "submit_step"],
     }
+
+    def ready(self) -> None:
+        from commands import alarms  # noqa: F401, PLC0415 - says what rules can watch of commands

@@ -12,6 +12,7 @@ from gateway.admin.confirmation import confirm
 from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyInline, SavingAdmin, label, shown_once
 from gateway.admin.overview import Figure, figures
 from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, TextInput
+from integrations.alarms import admin as _alarms  # noqa: F401 - a room has one place where Django finds its pages
 from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceState, Source
 from integrations.services import (

@@ -64,7 +64,7 @@ def recent_checks(instances: Iterable[ServiceInstance]) -> dict[UUID, list[Servi
 
 def latency_of(checks: Iterable[ServiceCheck]) -> Latency:
     values = sorted(check.latency_ms for check in checks if check.ok and check.latency_ms is not None)
-    return Latency(_percentile(values, 50), _percentile(values, 95))
+    return Latency(percentile(values, 50), percentile(values, 95))
 
 
 def health_of_kind(kind: ServiceKind) -> dict[str, Any]:
@@ -92,5 +92,5 @@ def _public(row: ServiceInstance, checks: list[ServiceCheck]) -> dict[str, Any]:
     }
 
 
-def _percentile(values: list[int], percent: int) -> int | None:
+def percentile(values: list[int], percent: int) -> int | None:
     return values[min(len(values) * percent // 100, len(values) - 1)] if values else None

@@ -1,5 +1,7 @@
 from celery import shared_task
 
+from integrations.alarms.delivery import events_publish_again
+from integrations.alarms.engine import alarms_evaluate_alone, old_alarms_delete
 from integrations.discovery import sync_instances
 from integrations.health import check_instances, old_checks_delete
 
@@ -13,3 +15,14 @@ def check_services() -> None:
 @shared_task
 def delete_old_checks() -> None:
     old_checks_delete()
+
+
+@shared_task
+def evaluate_alarms() -> None:
+    alarms_evaluate_alone()
+    events_publish_again()
+
+
+@shared_task
+def delete_old_alarms() -> None:
+    old_alarms_delete()

@@ -20,8 +20,8 @@ from accounts.tests.people import client_with_key
 from commands.models import Command
 from conftest import PASSWORD
 from gateway.admin import paginator
-from gateway.admin.filters import first_id_at
-from gateway.ids import new_id
+from gateway.ids import first_id_at, new_id
+from integrations.alarms.models import Alarm, AlarmRule
 from integrations.models import ServiceInstance
 from tests.rows import ended_command
 
@@ -34,7 +34,8 @@ FAILURES, MAILS, AUDIT = "/admin/accounts/failedsignins/", "/admin/accounts/mail
 READ_ONLY = [COMMANDS, FILES]
 OF_SOMEBODY = [USERS, SESSIONS, KEYS, MAILS, AUDIT, *READ_ONLY]
 SERVICES = "/admin/integrations/serviceinstance/"
-ALL = [*OF_SOMEBODY, ROLES, RULES, FAILURES, SERVICES]
+ALARMS, ALARM_RULES = "/admin/integrations/alarm/", "/admin/integrations/alarmrule/"
+ALL = [*OF_SOMEBODY, ROLES, RULES, FAILURES, SERVICES, ALARMS, ALARM_RULES]
 
 
 @pytest.fixture
@@ -60,6 +61,8 @@ def ids(command, alice):
         MAILS: mail_send(MailKind.VERIFY_EMAIL, user=alice).id,
         FAILURES: FailedSignIns.objects.first().id,
         SERVICES: ServiceInstance.objects.create(kind="runner", base_url="http://runner", source="admin").id,
+        ALARMS: Alarm.objects.create(condition="service_down", subject="<script>alert(1)", since=timezone.now()).id,
+        ALARM_RULES: AlarmRule.objects.create(condition="service_down").id,
         AUDIT: AuditEntry.objects.get(target_id=str(session.id)).id,
     }
 
@@ -72,7 +75,7 @@ def test_lists_and_pages_open(admin_client, ids, path):
         assert "<script>alert" not in answer.content.decode()
 
 
-@pytest.mark.parametrize("path", [USERS, ROLES, RULES])
+@pytest.mark.parametrize("path", [USERS, ROLES, RULES, ALARM_RULES])
 def test_forms_for_new_rows_open(admin_client, path):
     assert admin_client.get(f"{path}add/").status_code == 200
 

@@ -14,6 +14,7 @@ from accounts.services.sessions import session_start
 from accounts.tests.people import client_with_key, role_with
 from commands.states import Stage
 from conftest import PASSWORD
+from integrations.alarms.models import Alarm, AlarmRule
 from integrations.models import ServiceCheck, ServiceInstance
 from tests.rows import ended_command, ended_step
 
@@ -68,6 +69,8 @@ ADMIN_LISTS = [
     "commands/command/",
     "files/storedfile/",
     "integrations/serviceinstance/",
+    "integrations/alarm/",
+    "integrations/alarmrule/",
 ]
 
 
@@ -84,6 +87,8 @@ def rows_of_everything(user, number):
     mail_send(MailKind.VERIFY_EMAIL, user=user)
     service = ServiceInstance.objects.create(kind="runner", base_url=f"http://runner-{number}", source="api")
     ServiceCheck.objects.create(instance=service, ok=True, latency_ms=3)
+    alarm_rule = AlarmRule.objects.create(condition="service_down")
+    Alarm.objects.create(rule=alarm_rule, condition="service_down", subject="runner", since=service.created_at)
     for target in (user, role, rule):
         record(Action.USER_CHANGED, actor=user, target=target, changes={"x": (1, 2)})
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from django.utils.regex_helper import normalize
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
@@ -19,6 +20,7 @@ from commands.states import Stage
 from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
+from integrations.alarms.models import Alarm
 from integrations.models import ServiceInstance
 from tests.rows import ended_command, ended_step
 
@@ -142,7 +144,8 @@ def test_what_one_has_is_not_sent_again(api, admin, name):
     service = ServiceInstance.objects.create(kind="runner", base_url="http://runner", source="admin")
     kind = name.removesuffix("-step")
     step_id = ended_step(admin, Stage(kind)).id if kind in Stage.values else new_id()
-    path = path_of(name, **ids, service_id=service.id, step_id=step_id)
+    alarm = Alarm.objects.create(condition="service_down", subject="runner", since=timezone.now())
+    path = path_of(name, **ids, service_id=service.id, step_id=step_id, alarm_id=alarm.id)
     client = api(admin)
     first = client.get(path)
     assert first.status_code == 200

@@ -47,6 +47,12 @@ class Action(models.TextChoices):
     SERVICE_CHANGED = "service_changed", _("service instance changed")
     SERVICE_DEREGISTERED = "service_deregistered", _("service instance deregistered")
     BREAKER_RESET = "breaker_reset", _("breaker reset")
+    ALARM_RULE_CREATED = "alarm_rule_created", _("alarm rule created")
+    ALARM_RULE_CHANGED = "alarm_rule_changed", _("alarm rule changed")
+    ALARM_RULE_DELETED = "alarm_rule_deleted", _("alarm rule deleted")
+    ALARM_ACKNOWLEDGED = "alarm_acknowledged", _("alarm acknowledged")
+    ALARM_SILENCED = "alarm_silenced", _("alarm silenced")
+    ALARM_SILENCE_ENDED = "alarm_silence_ended", _("silence of an alarm ended")
     AUDIT_EXPORTED = "audit_exported", _("audit record exported")
 
 

@@ -16,6 +16,8 @@ class MailKind(models.TextChoices):
     SIGN_INS_FAILED = "sign_ins_failed", _("many sign-ins failed")
     API_KEY_CREATED = "api_key_created", _("an API key was made")
     SECOND_FACTOR_CHANGED = "second_factor_changed", _("the second factor was changed")
+    ALARM_FIRING = "alarm_firing", _("an alarm is firing")
+    ALARM_RESOLVED = "alarm_resolved", _("an alarm is over")
 
 
 class Mail(models.Model):

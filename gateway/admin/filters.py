@@ -12,6 +12,7 @@ from django.utils.timezone import get_current_timezone
 from django.utils.translation import gettext_lazy as _
 
 from gateway.admin.theme import RangeDateFilter, TextFilter
+from gateway.ids import first_id_at
 
 
 class DaysFilter(RangeDateFilter):
@@ -72,12 +73,6 @@ class UserFilter(TextFilter):
 class OwnerFilter(UserFilter):
     title = _("owner")
     field = "owner"
-
-
-def first_id_at(moment: datetime) -> UUID:
-    """Return what is less than every id made from then on, and not less than any made before."""
-    milliseconds = max(int(moment.timestamp() * 1000), 0)
-    return UUID(int=min(milliseconds, 2**48 - 1) << 80)
 
 
 def _start(day: date) -> datetime:

@@ -26,6 +26,8 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[Any, ...], ...]], ...] = (
         ("commands.Command", "terminal", _("Commands")),
         ("files.StoredFile", "description", _("Files")),
         ("integrations.ServiceInstance", "dns"),
+        ("integrations.Alarm", "notifications_active"),
+        ("integrations.AlarmRule", "tune"),
     )),
 )  # fmt: skip
 

@@ -189,6 +189,7 @@ SPECTACULAR_SETTINGS = {
         "CommandMode": "commands.models.Mode",
         "CommandPriority": "commands.models.Priority",
         "FileKind": "files.models.Kind",
+        "AlarmState": "integrations.alarms.models.AlarmState",
     },
 }
 
@@ -258,6 +259,7 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "send-due-commands-to-workers": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
+    "evaluate-alarms": {"task": "integrations.tasks.evaluate_alarms", "schedule": 15.0, "options": {"expires": 15}},
     "prove-that-a-worker-works": {
         "task": "gateway.health.worker_heartbeat",
         "schedule": 5.0,
@@ -273,6 +275,7 @@ for _task, _hours in {
     "accounts.tasks.delete_dead_api_keys": 6,
     "accounts.tasks.delete_expired_sessions": 6,
     "accounts.tasks.delete_settled_mails": 6,
+    "integrations.tasks.delete_old_alarms": 6,
     "integrations.tasks.delete_old_checks": 1,
     "commands.tasks.delete_old_steps": 6,
 }.items():

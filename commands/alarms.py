@@ -1,0 +1,54 @@
+"""What alarm rules can watch of commands. Each looks only at what has not finished, or was worked on lately."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Exists, OuterRef, Q
+
+from commands.models import Command, CommandEvent, Outcome, StageRun
+from commands.states import Stage
+from gateway.ids import first_id_at
+from integrations.alarms.conditions import WINDOW, Seen, kinds_of, measures, share
+from integrations.alarms.models import THRESHOLDS, AlarmRule, Condition
+from integrations.clients.errors import Reason
+
+MOST_STUCK = 1000  # counted
+# A try that began earlier than this and ends now counts for nothing: so the primary key finds those that count.
+BEGUN_WITHIN = 3 * WINDOW
+# What is the fault of a service, and not of what it was asked.
+_FAULTS = [f"{stage}_{reason}" for stage in Stage.values for reason in Reason if reason is not Reason.REFUSED]
+
+
+@measures(Condition.QUEUE_LENGTH)
+def queue_length(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
+    """Count the commands that are due and that no worker has taken, no further than a threshold can be."""
+    _lowest, most, _unit = THRESHOLDS[Condition.QUEUE_LENGTH]
+    free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=now)
+    waiting = Command.objects.filter(free, dispatch_at__isnull=False, due_at__lte=now)
+    count = waiting.order_by()[:most].count()
+    yield Seen("", count >= (rule.threshold or 0), count)
+
+
+@measures(Condition.STUCK_COMMANDS)
+def stuck_commands(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
+    """Count the commands that have not finished, and whose last event is as old as the threshold, in minutes."""
+    before = now - timedelta(minutes=rule.threshold or 0)
+    recent = CommandEvent.objects.filter(command=OuterRef("pk"), seq=OuterRef("last_seq"), at__gt=before)
+    stuck = Command.objects.filter(~Exists(recent), dispatch_at__isnull=False, created_at__lte=before).order_by()
+    ids = list(stuck.values_list("id", flat=True)[:MOST_STUCK])
+    yield Seen("", bool(ids), len(ids), str(min(ids, default="")))
+
+
+@measures(Condition.CALL_ERRORS)
+def call_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
+    """Say, for each service, how many of the tries that ended lately ended by a fault of the service."""
+    ended = StageRun.objects.filter(
+        pk__gte=first_id_at(now - BEGUN_WITHIN),
+        finished_at__gt=now - WINDOW,
+        outcome__in=[Outcome.SUCCEEDED, Outcome.FAILED],
+    )
+    faults = Count("id", filter=Q(outcome=Outcome.FAILED, error_code__in=_FAULTS))
+    counted = ended.order_by().values_list("stage").annotate(failed=faults, total=Count("id"))
+    counts = {stage: (failed, total) for stage, failed, total in counted}
+    for kind in kinds_of(rule):
+        yield share(rule, str(kind), *counts.get(kind, (0, 0)))

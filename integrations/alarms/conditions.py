@@ -1,0 +1,113 @@
+"""What the rules watch: each condition has a function that looks, and says of each thing how it is.
+
+A room above adds what it knows of with `measures`; this module knows no room above.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Q
+
+from integrations.alarms.models import AlarmRule, Condition
+from integrations.clients.breaker import BreakerState, states_of
+from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
+from integrations.selectors import percentile
+
+WINDOW = timedelta(minutes=5)  # of rates and latencies
+FEWEST = 5  # less than this says nothing
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How one thing is; `is_so` is None if that cannot be said now, and then all stays as it is."""
+
+    subject: str
+    is_so: bool | None
+    value: int | None = None
+    detail: str = ""
+
+
+Look = Callable[[AlarmRule, datetime], Iterable[Seen]]
+_looks: dict[str, Look] = {}
+
+
+def measures(condition: Condition) -> Callable[[Look], Look]:
+    """Register the function that looks for a condition. It names everything that the rule watches, well or not."""
+
+    def register(look: Look) -> Look:
+        _looks[condition] = look
+        return look
+
+    return register
+
+
+def look(rule: AlarmRule, now: datetime) -> list[Seen]:
+    """Return how each thing is that a rule watches."""
+    return list(_looks[rule.condition](rule, now))
+
+
+def kinds_of(rule: AlarmRule) -> list[ServiceKind]:
+    return [ServiceKind(rule.kind)] if rule.kind else list(ServiceKind)
+
+
+def share(rule: AlarmRule, subject: str, failed: int, total: int) -> Seen:
+    """Say whether too many failed, of all that there were."""
+    percent = 100 * failed // total if total else 0
+    return Seen(subject, total >= FEWEST and percent >= (rule.threshold or 0), percent)
+
+
+@measures(Condition.INSTANCE_DOWN)
+def instance_down(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
+    for row in _watched(rule):
+        gone = row.has_gone(now)
+        detail = "there is no heartbeat" if gone else row.health_reason
+        yield Seen(str(row), gone or row.is_healthy is False, detail=detail)
+
+
+@measures(Condition.SERVICE_DOWN)
+def service_down(rule: AlarmRule, _now: datetime) -> Iterable[Seen]:
+    healthy = {row.kind for row in ServiceInstance.objects.all() if row.state == ServiceState.HEALTHY}
+    for kind in kinds_of(rule):
+        yield Seen(str(kind), kind not in healthy)
+
+
+@measures(Condition.BREAKER_OPEN)
+def breaker_open(rule: AlarmRule, _now: datetime) -> Iterable[Seen]:
+    """Say nothing of one that is half open: the next call decides whether it was well again."""
+    rows = _watched(rule)
+    states = states_of({row.base_url for row in rows})
+    answers = {BreakerState.OPEN: True, BreakerState.CLOSED: False}
+    for row in rows:
+        yield Seen(str(row), answers.get(states[row.base_url]))
+
+
+@measures(Condition.CHECK_ERRORS)
+def check_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
+    rows = _watched(rule)
+    checks = ServiceCheck.objects.filter(instance__in=rows, at__gt=now - WINDOW).order_by()
+    counted = checks.values_list("instance").annotate(failed=Count("id", filter=Q(ok=False)), total=Count("id"))
+    counts = {instance_id: (failed, total) for instance_id, failed, total in counted}
+    for row in rows:
+        yield share(rule, str(row), *counts.get(row.id, (0, 0)))
+
+
+@measures(Condition.LATENCY)
+def latency(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
+    rows = _watched(rule)
+    checks = ServiceCheck.objects.filter(instance__in=rows, at__gt=now - WINDOW, ok=True)
+    found: dict[Any, list[int]] = defaultdict(list)
+    for instance_id, latency_ms in checks.order_by("latency_ms").values_list("instance", "latency_ms"):
+        if latency_ms is not None:
+            found[instance_id].append(latency_ms)
+    for row in rows:
+        values = found[row.id]
+        value = percentile(values, rule.percentile or 0)
+        yield Seen(str(row), len(values) >= FEWEST and (value or 0) >= (rule.threshold or 0), value)
+
+
+def _watched(rule: AlarmRule) -> list[ServiceInstance]:
+    """Return the instances that are to work: nobody need hear of one that drains or is disabled."""
+    return list(ServiceInstance.objects.filter(kind__in=kinds_of(rule), is_disabled=False, is_draining=False))
