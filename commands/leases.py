@@ -100,8 +100,9 @@ def command_wake(*, command_id: UUID) -> None:
 def command_look_soon(*, command_id: UUID) -> None:
     """There is news, but nothing to do: look soon, if nobody is looking now and nobody would look by then."""
     soon = timezone.now() + NEWS_INTERVAL
-    waiting = Command.objects.filter(id=command_id, lease_owner="", due_at__gt=soon)
-    waiting.exclude(status__in=TERMINAL).update(due_at=soon, dispatch_at=soon)
+    waiting = Command.objects.filter(id=command_id, lease_owner="", due_at__gt=soon).exclude(status__in=TERMINAL)
+    if waiting.exists():  # an update of no row would take SQLite's one write lock all the same
+        waiting.update(due_at=soon, dispatch_at=soon)
 
 
 def take_due_for_dispatch(*, limit: int) -> list[UUID]:

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from accounts.models import Role
 from accounts.routes import routes
 from commands.callbacks import callback_token
+from commands.states import Stage
 from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
@@ -65,7 +66,8 @@ API_VIEWS = {name: view for name, view in _CLASSES.items() if issubclass(view, A
 def path_of(name: str, **values: Any) -> str:
     """Return the path of an endpoint, with ids of nothing where none is given."""
     return str(
-        ENDPOINTS[name][0] % defaultdict(new_id, {"token": callback_token(new_id()), "kind": "runner", **values})
+        ENDPOINTS[name][0]
+        % defaultdict(new_id, {"token": callback_token(new_id(), Stage.RUNNER), "kind": "runner", **values})
     )
 
 
