@@ -45,7 +45,7 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
     try:
         with transaction.atomic():
             first_event(command)
-            dispatch_on_commit(command.id)
+            dispatch_on_commit(command.id, stage=command.work_stage)
     except IntegrityError:
         # The unique constraint decides, so that two of the same at once make one command.
         earlier = Command.objects.filter(user=user, idempotency_key=idempotency_key).first()
@@ -84,7 +84,7 @@ def command_cancel(*, command: Command) -> Command:
             with transaction.atomic():
                 command_transition(command, to)
                 command_wake(command_id=command.id)
-                dispatch_on_commit(command.id)
+                dispatch_on_commit(command.id, stage=command.work_stage)
         except StaleCommandError:
             command.refresh_from_db()
     return command
@@ -114,7 +114,7 @@ def runner_report(*, command_id: UUID, body: Any) -> None:
         run.reported = asdict(report)
         run.save(update_fields=["reported"])
         command_wake(command_id=command_id)
-        dispatch_on_commit(command_id)
+        dispatch_on_commit(command_id, stage=Stage.RUNNER)
 
 
 def _run_reported_on(command_id: UUID, report: WorkReport) -> StageRun | None:
