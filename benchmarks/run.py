@@ -12,7 +12,16 @@ import redis
 
 from benchmarks.figures import Figures, print_table
 from benchmarks.load import UnexpectedAnswerError
-from benchmarks.system import BenchError, System, command_of, interrupt_on_signals, running_system, say
+from benchmarks.system import (
+    WORKERS,
+    BenchError,
+    System,
+    interrupt_on_signals,
+    option,
+    running_system,
+    say,
+    worker_processes,
+)
 
 
 def measure_all(system: System) -> Figures:
@@ -31,7 +40,7 @@ def measure_all(system: System) -> Figures:
         no_op_tasks.append(measure.no_op_tasks(system))
     say("Measuring the web alone ...")
     # From here on nobody takes up the commands that are sent.
-    system.stop("beat", "worker", "bare worker")
+    system.stop("beat", *WORKERS, "bare worker")
     rates = measure.web_rates(system, web, command)
     statements = measure.statements(web, command)
     say("Measuring what the session check costs ...")
@@ -45,18 +54,14 @@ def print_circumstances(system: System, load: float) -> None:
     with psycopg.connect(system.given["DATABASE_URL"]) as connection:
         postgres = str(connection.info.parameter_status("server_version")).split()[0]
     redis_server = redis.Redis.from_url(system.given["REDIS_URL"]).info("server")["redis_version"]
-    threads, processes = option("web", "--blocking-threads"), option("worker", "--concurrency")
+    threads = option("web", "--blocking-threads")
     print(
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {os.cpu_count()} cores, PostgreSQL {postgres}, Redis {redis_server}"
     )
-    print(f"web: 1 process of {threads} threads (granian); ws: 1 (uvicorn); worker: {processes} (celery); beat: 1")
+    print(f"web: 1 process of {threads} threads (granian); ws: 1 (uvicorn); beat: 1")
+    print(f"workers: {worker_processes()} processes for {len(WORKERS)} queues (celery)")
     print("services: 3 stand-ins; and one process that asks. All of them share the machine.")
     print(f"Load of the machine before the run: {load:.1f}. Whatever else runs disturbs the figures.\n", flush=True)
-
-
-def option(role: str, name: str) -> str:
-    words = " ".join(command_of(role)).replace("=", " ").split()
-    return words[words.index(name) + 1]
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ BIN = Path(sys.executable).parent
 DEFAULT_DATABASE_URL = "postgres://postgres@127.0.0.1:5432/postgres"
 START_SECONDS = 60.0
 SERVICES = ("segmentation", "runner", "archive")
+WORKERS = tuple(f"worker-{queue}" for queue in (*SERVICES, "control"))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -143,6 +144,15 @@ def command_of(role: str) -> list[str]:
     return [program, *words[1:]]
 
 
+def option(role: str, name: str) -> str:
+    words = " ".join(command_of(role)).replace("=", " ").split()
+    return words[words.index(name) + 1]
+
+
+def worker_processes() -> int:
+    return sum(int(option(role, "--concurrency")) for role in WORKERS)
+
+
 def wait_for(what: str, is_there: Callable[[], bool], children: list[Child], seconds: float = START_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not is_there():
@@ -184,7 +194,8 @@ class System:
             self._start(role, [*module, "--port", str(self.ports[role])])
         self.start_web("web", "gateway.wsgi")
         self._start("ws", [*command_of("ws"), *self._address("ws")])
-        self._start("worker", command_of("worker"))
+        for role in WORKERS:
+            self._start(role, command_of(role))
         self._start("beat", [*command_of("beat"), f"--schedule={self.folder}/schedule"])
         self.wait_for("the system to be ready", lambda: all(self._answers(role) for role in ("web", "ws")))
 
@@ -192,9 +203,10 @@ class System:
         """Start the bare Django view, which gives this answer, and the bare Celery worker, as web and worker run."""
         self.given["BARE_ANSWER"] = answer
         self.start_web("bare", "benchmarks.bare")
-        worker = [word.replace("--app=gateway", "--app=benchmarks.bare_tasks") for word in command_of("worker")]
-        # The gateway's workers write no line for a task either.
-        self._start("bare worker", [*worker, "--queues=bare", "--loglevel=WARNING"], like="worker")
+        worker = [word.replace("--app=gateway", "--app=benchmarks.bare_tasks") for word in command_of(WORKERS[0])]
+        # Of an option that comes twice, the last counts. The gateway's workers write no line for a task either.
+        given = ["--queues=bare", f"--concurrency={worker_processes()}", "--loglevel=WARNING"]
+        self._start("bare worker", [*worker, *given], like=WORKERS[0])
         self.wait_for("the bare view", lambda: self._answers("bare", "/bare"))
 
     def start_unchecked(self, token: str) -> None:
@@ -206,7 +218,6 @@ class System:
     def start_web(self, role: str, application: str) -> None:
         """Start an application as the gateway's web runs, with one process: the other core is for who asks."""
         words = [word.replace("gateway.wsgi", application) for word in command_of("web")]
-        # Of an option that comes twice, the last counts.
         self._start(role, [*words, *self._address(role), "--workers", "1"], like="web")
 
     def stop(self, *roles: str) -> None:
@@ -251,7 +262,7 @@ def running_system() -> Iterator[System]:
         database_url = stack.enter_context(scratch_database())
         redis_url = stack.enter_context(scratch_redis(folder))
         system = System(folder, database_url, redis_url)
-        stack.callback(_set_up_django(system.env_of("worker")))
+        stack.callback(_set_up_django(system.env_of(WORKERS[0])))
         stack.callback(system.stop_all)
         stack.callback(ignore_signals)
         stack.callback(say, "Stopping the system, which takes some seconds ...")

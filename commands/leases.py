@@ -17,7 +17,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from commands.models import Command
-from commands.states import TERMINAL
+from commands.states import TERMINAL, Stage
 from gateway.ids import new_id
 
 LEASE_MARGIN = timedelta(seconds=5)
@@ -40,16 +40,20 @@ def lease_length() -> timedelta:
     return timedelta(seconds=settings.SERVICE_TIMEOUT) + LEASE_MARGIN
 
 
-def lease_claim(*, command_id: UUID) -> Command | None:
-    """Return the command if there is something to do and nobody is doing it; the caller then holds its lease."""
+def lease_claim(*, command_id: UUID, stage: Stage | None = None) -> Command | None:
+    """Return the command if there is something to do and nobody is doing it; the caller then holds its lease.
+
+    With a stage, only if that is the one to work on.
+    """
     now = timezone.now()
+    due = Command.objects.filter(
+        Q(lease_expires_at=None) | Q(lease_expires_at__lte=now), id=command_id, due_at__lte=now
+    )
+    if stage is not None:
+        due = due.filter(Q(stage=stage) | Q(stage=None) if stage is Stage.SEGMENTATION else Q(stage=stage))
     owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{new_id().hex}"
     expires = now + lease_length()
-    claimed = (
-        Command.objects.filter(Q(lease_expires_at=None) | Q(lease_expires_at__lte=now), id=command_id, due_at__lte=now)
-        .exclude(status__in=TERMINAL)
-        .update(lease_owner=owner, lease_expires_at=expires, dispatch_at=expires)
-    )
+    claimed = due.exclude(status__in=TERMINAL).update(lease_owner=owner, lease_expires_at=expires, dispatch_at=expires)
     if not claimed:
         return None
     command = Command.objects.select_related("alt_file", "last_file").get(id=command_id)
@@ -100,19 +104,21 @@ def command_wake(*, command_id: UUID) -> None:
 def command_look_soon(*, command_id: UUID) -> None:
     """There is news, but nothing to do: look soon, if nobody is looking now and nobody would look by then."""
     soon = timezone.now() + NEWS_INTERVAL
-    waiting = Command.objects.filter(id=command_id, lease_owner="", due_at__gt=soon)
-    waiting.exclude(status__in=TERMINAL).update(due_at=soon, dispatch_at=soon)
+    waiting = Command.objects.filter(id=command_id, lease_owner="", due_at__gt=soon).exclude(status__in=TERMINAL)
+    if waiting.exists():  # an update of no row would take SQLite's one write lock all the same
+        waiting.update(due_at=soon, dispatch_at=soon)
 
 
-def take_due_for_dispatch(*, limit: int) -> list[UUID]:
-    """Return commands that a message should be sent for now, and put them down as sent."""
+def take_due_for_dispatch(*, limit: int) -> list[Command]:
+    """Return commands (of which only id and stage are read) to send a message for now, and put them down as sent."""
     now = timezone.now()
     with transaction.atomic():
-        ids = list(
+        commands = list(
             Command.objects.select_for_update(skip_locked=True)
             .filter(dispatch_at__lte=now)
             .order_by("dispatch_at")
-            .values_list("id", flat=True)[:limit]
+            .only("id", "stage")[:limit]
         )
+        ids = [command.id for command in commands]
         Command.objects.filter(id__in=ids, dispatch_at__lte=now).update(dispatch_at=now + REDISPATCH_AFTER)
-    return ids
+    return commands

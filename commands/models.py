@@ -125,6 +125,11 @@ class Command(models.Model):
         return self.status in TERMINAL
 
     @property
+    def work_stage(self) -> Stage:
+        """The stage whose workers have what there is to do."""
+        return Stage(self.stage or Stage.SEGMENTATION)
+
+    @property
     def files(self) -> list[StoredFile]:
         return [file for file in (self.alt_file, self.last_file, self.atlas_file) if file is not None]
 

@@ -19,7 +19,7 @@ from commands.transitions import StaleCommandError, command_transition, first_ev
 from files.models import StoredFile
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.request_id import request_id
-from integrations.clients.base import WorkState
+from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.runner import RunnerClient
 from integrations.registry import tag_exists
 
@@ -50,7 +50,7 @@ def command_store(command: Command, *, file: StoredFile | None = None) -> Comman
             if file is not None:
                 file.save(force_insert=True)
             first_event(command)
-            dispatch_on_commit(command.id)
+            dispatch_on_commit(command.id, stage=command.work_stage)
     except IntegrityError:
         # The unique constraint decides, so that two of the same at once make one command.
         if not User.objects.filter(pk=command.user_id).exists():  # deleted meanwhile
@@ -96,38 +96,53 @@ def command_cancel(*, command: Command) -> Command:
             with transaction.atomic():
                 command_transition(command, to)
                 command_wake(command_id=command.id)
-                dispatch_on_commit(command.id)
+                dispatch_on_commit(command.id, stage=command.work_stage)
         except StaleCommandError:
             command.refresh_from_db()
     return command
 
 
 def runner_report(*, command_id: UUID, body: Any) -> None:
-    """Take what a runner says on its own about a task, and wake the command up. Late and repeated news do no harm.
+    """Take what a runner says on its own about a task as a hint to ask it: nothing in it is believed.
 
-    Raises InvalidAnswerError if it is not what a runner says.
+    Late, repeated and disordered news change nothing. The first word about the end wakes the command up; until then,
+    it is looked at once per NEWS_INTERVAL, however often a runner has news. Raises InvalidAnswerError if this is not
+    what a runner says.
     """
     task_id = body.get("id") if isinstance(body, dict) else None
     report = RunnerClient.read_report(body, remote_id=str(task_id))
+    run = _run_reported_on(command_id, report)  # first without a lock: most news need no write
+    if run is None:
+        return
+    if report.state is WorkState.WORKING:
+        command_look_soon(command_id=command_id)
+        return
     with transaction.atomic():
         # The command first, as everywhere: else this and a worker could wait for each other.
         Command.objects.select_for_update().filter(id=command_id).first()
-        run = (
-            StageRun.objects.filter(command_id=command_id, stage=Stage.RUNNER, finished_at=None)
-            .order_by("-attempt")
-            .first()
-        )
-        if run is None or (run.remote_id and run.remote_id != report.remote_id):
-            return
-        if run.reported is not None:
-            return  # the first word about the end stands
-        if report.state is WorkState.WORKING:
-            command_look_soon(command_id=command_id)
+        run = _run_reported_on(command_id, report)
+        if run is None:
             return
         run.reported = asdict(report)
         run.save(update_fields=["reported"])
         command_wake(command_id=command_id)
-        dispatch_on_commit(command_id)
+        dispatch_on_commit(command_id, stage=Stage.RUNNER)
+
+
+def _run_reported_on(command_id: UUID, report: WorkReport) -> StageRun | None:
+    """Return the try that a report is news for, None if it is none (any more)."""
+    run = (
+        StageRun.objects.filter(
+            command_id=command_id, command__stage=Stage.RUNNER, stage=Stage.RUNNER, finished_at=None
+        )
+        .order_by("-attempt")
+        .first()
+    )
+    if run is None or (run.remote_id and run.remote_id != report.remote_id):
+        return None
+    if run.reported is not None and run.remote_id in ("", run.reported["remote_id"]):
+        return None  # the first word about the end stands, unless it was about another task
+    return run
 
 
 def hash_of(values: dict[str, Any]) -> str:

@@ -8,22 +8,25 @@ from commands.events import events_broadcast
 from commands.leases import take_due_for_dispatch
 from commands.pipeline import engine
 from commands.selectors import events_not_broadcast
+from commands.states import Stage
 from commands.steps import old_steps_delete
+from gateway.health import worker_works
 
 SWEEP_LIMIT = 500
 
 
 @shared_task
-def advance(command_id: str) -> None:
-    """Do what there is to do on one command."""
-    engine.advance(UUID(command_id))
+def advance(command_id: str, stage: str) -> None:
+    """Do what there is to do on one command, in that stage."""
+    engine.advance(UUID(command_id), stage=Stage(stage))
+    worker_works(stage)
 
 
 @shared_task
 def sweep() -> None:
     """Send a message for every command that is due: the safety net under lost messages and dead workers."""
-    for command_id in take_due_for_dispatch(limit=SWEEP_LIMIT):
-        dispatch(command_id)
+    for command in take_due_for_dispatch(limit=SWEEP_LIMIT):
+        dispatch(command.id, stage=command.work_stage)
 
 
 @shared_task

@@ -17,4 +17,5 @@ app.autodiscover_tasks(["gateway"], related_name="health")
 @worker_ready.connect
 def prove_that_it_works(**_kwargs: Any) -> None:
     """Let a new worker finish a task at once, so that the system is ready before the first tick of beat."""
-    app.send_task("gateway.health.worker_heartbeat", queue="control")
+    for queue in app.amqp.queues.consume_from:
+        app.send_task("gateway.health.worker_heartbeat", args=[queue], queue=queue)

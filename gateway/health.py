@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = 3.0
 WORKER_SILENCE_LIMIT = 20.0
-_HEARTBEAT_KEY = "health:worker-finished-a-task-at"
+TELL_EVERY = 2.0
+_HEARTBEAT_KEY = "health:worker-finished-a-task-at:{}"  # of a queue
+_told_at: dict[str, float] = {}
 
 Check = Callable[[], None]
 
@@ -81,16 +83,27 @@ def _redis() -> None:
 
 
 @shared_task(name="gateway.health.worker_heartbeat")
-def worker_heartbeat() -> None:
-    """Run in a worker every few seconds: one that answers pings but finishes no task is not alive."""
-    cache.set(_HEARTBEAT_KEY, time.time(), timeout=3600)
+def worker_heartbeat(queue: str = "control") -> None:
+    """Run in every queue every few seconds: a worker that answers pings but finishes no task is not alive."""
+    cache.set(_HEARTBEAT_KEY.format(queue), time.time(), timeout=3600)
+
+
+def worker_works(queue: str) -> None:
+    """A worker of the queue has finished a task: as good as a heartbeat, which waits where there is much to do."""
+    now = time.monotonic()
+    if now - _told_at.get(queue, -TELL_EVERY) >= TELL_EVERY:
+        _told_at[queue] = now
+        worker_heartbeat(queue)
 
 
 @readiness_check("worker")
 def _worker() -> None:
-    finished_at = cache.get(_HEARTBEAT_KEY)
-    if finished_at is None or time.time() - finished_at > WORKER_SILENCE_LIMIT:
-        raise NotReadyError("no worker has finished a task lately")
+    keys = {queue.name: _HEARTBEAT_KEY.format(queue.name) for queue in settings.CELERY_TASK_QUEUES}
+    finished_at = cache.get_many(keys.values())
+    oldest = time.time() - WORKER_SILENCE_LIMIT
+    silent = [name for name, key in keys.items() if finished_at.get(key, 0) < oldest]
+    if silent:
+        raise NotReadyError(f"no worker has finished a task lately: {', '.join(silent)}")
 
 
 def run_checks() -> dict[str, dict[str, str]]:

@@ -68,7 +68,8 @@ API_VIEWS = {name: view for name, view in _CLASSES.items() if issubclass(view, A
 def path_of(name: str, **values: Any) -> str:
     """Return the path of an endpoint, with ids of nothing where none is given."""
     return str(
-        ENDPOINTS[name][0] % defaultdict(new_id, {"token": callback_token(new_id()), "kind": "runner", **values})
+        ENDPOINTS[name][0]
+        % defaultdict(new_id, {"token": callback_token(new_id(), Stage.RUNNER), "kind": "runner", **values})
     )
 
 

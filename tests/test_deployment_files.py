@@ -12,11 +12,16 @@ import pytest
 import yaml
 from django.conf import settings
 
+from commands.states import Stage
+from gateway.embedded import system
+
 ROOT = Path(settings.BASE_DIR)
 BIN = Path(sys.executable).parent
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-GATEWAY = ("migrate", "web", "ws", "worker", "beat")
+QUEUES = [queue.name for queue in settings.CELERY_TASK_QUEUES]
+WORKERS = [f"worker-{queue}" for queue in QUEUES]
+GATEWAY = ("migrate", "web", "ws", *WORKERS, "beat")
 STAND_INS = ("segmentation", "runner", "archive")
 SECRET_NAMES = ("SECRET", "PASSWORD", "AUTH", "TOKEN", "KEY")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -123,12 +128,23 @@ def test_the_stand_ins_reach_no_data():
 
 
 def test_whoever_touches_files_shares_them():
-    for name in ("web", "worker"):
+    for name in ("web", *WORKERS):
         assert SERVICES[name]["volumes"] == ["files:" + SERVICES[name]["environment"]["FILES_DIR"]]
 
 
-def test_a_worker_is_given_the_time_to_finish():
-    assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) > settings.CELERY_TASK_TIME_LIMIT
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_is_given_the_time_to_finish(name):
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > settings.CELERY_TASK_TIME_LIMIT
+
+
+def test_every_queue_has_workers_of_its_own():
+    """One that waits for a service that hangs must be missed in no other queue."""
+    served = {name: re.findall(r"--queues=(\S+)", " ".join(command_of(name))) for name in SERVICES if name in GATEWAY}
+    assert {name: queues for name, queues in served.items() if queues} == {
+        f"worker-{queue}": [queue] for queue in QUEUES
+    }
+    assert sorted(system.QUEUES) == sorted(QUEUES)
+    assert {str(stage) for stage in Stage} < set(QUEUES)
 
 
 @pytest.mark.parametrize("name", [*GATEWAY, *STAND_INS])

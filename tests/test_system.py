@@ -16,6 +16,8 @@ import pytest
 import requests  # noqa: TID251 - speaks to the gateway from outside
 from websockets.sync.client import connect
 
+from gateway.embedded.system import QUEUES, WORKER_PROCESSES
+
 pytestmark = [pytest.mark.xdist_group("system"), pytest.mark.timeout(120)]
 
 PASSWORD = "only-for-this-test"
@@ -128,7 +130,8 @@ class Gateway:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    gateway = Gateway(tmp_path_factory.mktemp("system")).start()
+    # Long enough that no call of a service that hangs ends by itself while a test looks.
+    gateway = Gateway(tmp_path_factory.mktemp("system"), SERVICE_TIMEOUT="100").start()
     yield gateway
     gateway.stop()
 
@@ -192,6 +195,28 @@ def test_it_is_ready_and_its_pages_work_without_the_internet(gateway):
     assert requests.get(f"{gateway.url}/api/v2/schema", timeout=20).status_code == 200
 
 
+def test_a_runner_that_hangs_does_not_stop_segmentation(gateway):
+    """More commands than the whole system has worker processes wait for it: only those of its queue are held."""
+    session = gateway.sign_in()
+    faults = f"{gateway.service('runner')}/sandbox/faults"
+    hang = {"kind": "hang", "path": "/run"}
+    requests.put(faults, json={"faults": [hang]}, timeout=5).raise_for_status()
+
+    def tries_of_the_runner():
+        runs = [gateway.read(session, f"commands/{command}/timeline")["results"] for command in commands]
+        return [run for each in runs for run in each if run["stage"] == "runner"]
+
+    try:
+        commands = [gateway.submit(session, "echo hello") for _ in range(WORKER_PROCESSES * len(QUEUES) + 1)]
+        for command in commands:
+            until(lambda command=command: gateway.read(session, f"commands/{command}")["stage"] == "runner")
+        until(lambda: len(tries_of_the_runner()) == WORKER_PROCESSES)
+        assert all(run["finished_at"] is None for run in tries_of_the_runner())
+    finally:
+        requests.delete(faults, timeout=5).raise_for_status()
+    assert {gateway.ended(session, command)["status"] for command in commands} == {"completed"}
+
+
 @pytest.mark.slow
 def test_two_gateways_do_not_disturb_each_other(gateway, tmp_path):
     other = Gateway(tmp_path / "other").start()
@@ -248,10 +273,10 @@ def test_a_worker_killed_in_any_stage_loses_nothing_and_each_service_works_once(
     session = gateway.sign_in()
     command_id = gateway.submit(session, "echo hello")
     until(lambda: gateway.read(session, f"commands/{command_id}")["stage"] == stage)
-    for worker in gateway.children("celery -A gateway worker"):
+    for worker in gateway.children(f"celery -A gateway worker --queues {stage}"):
         os.kill(worker, signal.SIGKILL)
     assert gateway.wait() == 1
-    assert "worker has ended (exit code -9)" in gateway.output
+    assert f"worker-{stage} has ended (exit code -9)" in gateway.output
     assert gateway.children() == []
     gateway.start()
     try:

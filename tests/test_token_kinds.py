@@ -12,6 +12,7 @@ from accounts.services.api_keys import api_key_create
 from accounts.services.sessions import session_refresh, session_start
 from accounts.sign_in import sign_in_by_token
 from commands.callbacks import callback_token, command_of_token
+from commands.states import Stage
 from conftest import PASSWORD
 from gateway.api.errors import ApiError
 from gateway.ids import new_id
@@ -22,7 +23,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.security, pytest.mark.security_
 DOORS: dict[str, Callable[[str], Any]] = {
     "reset": user_of_reset_token,
     "verification": user_of_verification_token,
-    "callback": command_of_token,
+    "callback": lambda token: command_of_token(token, Stage.RUNNER),
+    "callback of another stage": lambda token: command_of_token(token, Stage.ARCHIVE),
     "ticket": ticket_redeem,
     "refresh": lambda token: session_refresh(refresh=token),
     "access": sign_in_by_token,
@@ -39,7 +41,8 @@ def tokens(alice):
     return {
         "reset": reset_token(alice),
         "verification": verification_token(alice),
-        "callback": callback_token(new_id()),
+        "callback": callback_token(new_id(), Stage.RUNNER),
+        "callback of another stage": callback_token(new_id(), Stage.ARCHIVE),
         "ticket": ticket_issue(sign_in_by_token(pair.access)).ticket,
         "refresh": pair.refresh,
         "access": pair.access,

@@ -30,7 +30,9 @@ from commands.selectors import (
     waiting_for,
 )
 from commands.services import as_submitted, command_cancel, command_submit, runner_report
+from commands.states import Stage
 from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
+from gateway.api.parsers import StrictJSONParser
 from gateway.api.permissions import Access
 from gateway.api.views import ApiView
 from integrations.clients.errors import InvalidAnswerError
@@ -115,15 +117,20 @@ class CommandCancelView(ApiView):
         return Response(CommandOutput(command).data, status=202)
 
 
+class CallbackParser(StrictJSONParser):
+    max_bytes = 64 * 1024  # what a runner says of a task is short
+
+
 class RunnerCallbackView(ApiView):
-    """Where a runner reports on its own. The address itself is the secret: it is signed and names one command."""
+    """Where a runner reports on its own. The address itself is the secret: it is signed for one command and stage."""
 
     authentication_classes = ()
+    parser_classes = (CallbackParser,)
     required_permissions: ClassVar = {"POST": Access.PUBLIC}
 
     @extend_schema(exclude=True)
     def post(self, request: Request, token: str) -> Response:
-        command_id = command_of_token(token)
+        command_id = command_of_token(token, Stage.RUNNER)
         if command_id is None:
             raise exceptions.NotFound
         try:

@@ -11,7 +11,7 @@ from commands.leases import LeaseLostError, lease_renew
 from commands.models import Command, Outcome, StageRun
 from commands.pipeline.attempts import begin_run, command_fail, finish_run, open_run, retry_window, runs_of
 from commands.pipeline.intake import take_in_what_is_left
-from commands.pipeline.remote import client_of, latest_report
+from commands.pipeline.remote import client_of
 from commands.pipeline.stages import AFTER_ARCHIVE, STAGES
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
@@ -80,7 +80,7 @@ def _stop(command: Command, run: StageRun) -> WorkReport:
     except PermanentError as error:
         logger.info("the runner refuses to stop command %s: %r", command.id, error)  # because it is over, perhaps
     lease_renew(command)
-    return latest_report(client, run)
+    return client.report(run.remote_id)
 
 
 def _ended(command: Command, run: StageRun, report: WorkReport) -> None:

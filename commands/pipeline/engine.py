@@ -2,7 +2,7 @@
 
 1. Claim the lease; without it there is nothing to do here.
 2. Take one step after another: each ends in a transition, or says when to look again.
-3. Let go of the lease, unless somebody woke the command meanwhile.
+3. Let go of the lease, unless somebody woke the command meanwhile. The next stage is for the workers of its own queue.
 
 The process may die anywhere in this. Then the lease expires, the sweep sends another worker, and that one starts from
 what was committed: the stage is tried again with the same idempotency key, or the work that a service accepted is
@@ -30,24 +30,27 @@ from gateway.request_id import request_id
 logger = logging.getLogger(__name__)
 
 
-def advance(command_id: UUID) -> None:
-    """Work on the command until it ends or has to wait. Does nothing if somebody else does, or nothing is due."""
-    command = lease_claim(command_id=command_id)
+def advance(command_id: UUID, *, stage: Stage | None = None) -> None:
+    """Work on the command until it ends or has to wait. Does nothing if somebody else does, or nothing is due.
+
+    With a stage, that one alone is worked on: whoever is here for one service makes no call of another, which may hang.
+    """
+    command = lease_claim(command_id=command_id, stage=stage)
     if command is None:
         return
     token = request_id.set(command.request_id)
     try:
-        _run(command)
+        _run(command, stage)
     except LeaseLostError:
         logger.warning("lost the lease of command %s; whoever has it goes on", command_id)
     finally:
         request_id.reset(token)
 
 
-def _run(command: Command) -> None:
+def _run(command: Command, stage: Stage | None) -> None:
     while not command.has_ended:
         try:
-            look_again_at = _step(command)
+            look_again_at = _step(command) if stage in (None, command.work_stage) else timezone.now()
         except StaleCommandError:
             # Somebody changed it, as a cancellation does. Go on from what it is now, if it is still ours.
             command = _reload(command)
@@ -59,7 +62,7 @@ def _run(command: Command) -> None:
         if lease_release(command, due_at=look_again_at):
             delay = look_again_at - timezone.now()
             if delay < SEND_AHEAD:
-                dispatch(command.id, delay=max(delay.total_seconds(), 0))
+                dispatch(command.id, stage=command.work_stage, delay=max(delay.total_seconds(), 0))
             return
         command = _reload(command)
 

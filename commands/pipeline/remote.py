@@ -5,7 +5,7 @@ from typing import Any
 
 from commands.leases import lease_renew
 from commands.models import Command, StageRun
-from integrations.clients.base import StageClient, WorkReport, WorkState
+from integrations.clients.base import StageClient
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import ServiceError
 from integrations.registry import ServiceKind, choose
@@ -16,13 +16,6 @@ logger = logging.getLogger(__name__)
 def client_of(run: StageRun) -> StageClient[Any]:
     """Return a client of the instance that has the work; of another, if that one is no longer known."""
     return client_for(choose(ServiceKind(run.stage), prefer=run.instance))
-
-
-def latest_report(client: StageClient[Any], run: StageRun) -> WorkReport:
-    """Take the runner's own word that the work has ended (only that is kept); else ask."""
-    if run.reported is not None and run.reported["remote_id"] == run.remote_id:
-        return WorkReport(**run.reported | {"state": WorkState(run.reported["state"])})
-    return client.report(run.remote_id)
 
 
 def stop_remote_work(command: Command, run: StageRun) -> None:

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from commands.leases import LeaseLostError, lease_renew
+from commands.leases import NEWS_INTERVAL, LeaseLostError, lease_renew
 from commands.models import Command, Outcome, StageRun
 from commands.pipeline.attempts import (
     Failure,
@@ -31,7 +31,7 @@ from commands.pipeline.attempts import (
     too_often_abandoned,
 )
 from commands.pipeline.intake import take_in, take_in_what_is_left
-from commands.pipeline.remote import client_of, latest_report, stop_remote_work
+from commands.pipeline.remote import client_of, stop_remote_work
 from commands.pipeline.stages import STAGES, progress_of_run
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
@@ -84,7 +84,7 @@ def _ask(command: Command, run: StageRun) -> datetime | None:
     except TransientError as error:
         return run_unanswered(command, run, failure_of(Stage(run.stage), error))
     lease_renew(command)
-    return _guarded(command, run, client, lambda: latest_report(client, run))
+    return _guarded(command, run, client, lambda: client.report(run.remote_id))
 
 
 def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_report: Any) -> datetime | None:
@@ -130,6 +130,8 @@ def _still_working(command: Command, run: StageRun, report: WorkReport) -> datet
     if not run.remote_id:
         run.remote_id = report.remote_id
     delay = min(FIRST_POLL_SECONDS * 2 ** min(run.polls, 10), MAX_POLL_SECONDS)
+    if run.reported is not None:  # it said that it has ended, but does not know of that yet when it is asked
+        delay = min(delay, NEWS_INTERVAL.total_seconds())
     run.polls += 1
     run.unanswered_since = None
     with transaction.atomic():

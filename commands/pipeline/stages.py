@@ -76,7 +76,7 @@ class RunnerStage(StageSpec):
 
     def request(self, command: Command) -> RunRequest:
         assert command.alt_file is not None  # noqa: S101 - the segmentation stage ends with one
-        path = reverse("runner-callback", args=[callback_token(command.id)])
+        path = reverse("runner-callback", args=[callback_token(command.id, Stage.RUNNER)])
         return RunRequest(
             alt_file_id=_file_id(command, command.alt_file, made_by=Stage.SEGMENTATION),
             alt_content=parse_alt(file_text(command.alt_file)).to_tasks_json(),

@@ -20,6 +20,10 @@ def command(alice):
     return command_submit(user=alice, text="echo hello")
 
 
+def ids_to_dispatch(*, limit):
+    return [command.id for command in take_due_for_dispatch(limit=limit)]
+
+
 def expire(command):
     """Let the time pass that a dead worker's lease lasts."""
     past = timezone.now() - timedelta(seconds=1)
@@ -56,7 +60,7 @@ def test_what_has_ended_is_not_claimed(command):
 def test_the_lease_of_a_dead_worker_passes_on_and_the_dead_can_write_nothing(command):
     dead = lease_claim(command_id=command.id)
     expire(command)
-    assert take_due_for_dispatch(limit=10) == [command.id]
+    assert ids_to_dispatch(limit=10) == [command.id]
     living = lease_claim(command_id=command.id)
     assert living is not None
     with pytest.raises(StaleCommandError):
@@ -101,10 +105,10 @@ def test_a_renewed_lease_lasts_for_another_call(command, monkeypatch):
 
 def test_the_sweep_takes_each_once_and_again_only_after_a_while(command, alice):
     Command.objects.update(dispatch_at=timezone.now())
-    assert take_due_for_dispatch(limit=10) == [command.id]
-    assert take_due_for_dispatch(limit=10) == []
+    assert ids_to_dispatch(limit=10) == [command.id]
+    assert ids_to_dispatch(limit=10) == []
     Command.objects.update(dispatch_at=timezone.now())
-    assert take_due_for_dispatch(limit=10) == [command.id]
+    assert ids_to_dispatch(limit=10) == [command.id]
 
 
 def test_the_sweep_takes_the_oldest_first_up_to_its_limit(alice):
@@ -112,9 +116,9 @@ def test_the_sweep_takes_the_oldest_first_up_to_its_limit(alice):
     now = timezone.now()
     for age, command in enumerate(commands):
         Command.objects.filter(id=command.id).update(dispatch_at=now - timedelta(seconds=age + 1))
-    assert take_due_for_dispatch(limit=2) == [commands[4].id, commands[3].id]
-    assert take_due_for_dispatch(limit=2) == [commands[2].id, commands[1].id]
-    assert take_due_for_dispatch(limit=2) == [commands[0].id]
+    assert ids_to_dispatch(limit=2) == [commands[4].id, commands[3].id]
+    assert ids_to_dispatch(limit=2) == [commands[2].id, commands[1].id]
+    assert ids_to_dispatch(limit=2) == [commands[0].id]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -124,7 +128,7 @@ def test_two_sweeps_at_once_send_nothing_twice(alice):
 
     def sweep(_number):
         try:
-            return take_due_for_dispatch(limit=100)
+            return ids_to_dispatch(limit=100)
         finally:
             connection.close()
 

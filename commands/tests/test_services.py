@@ -65,7 +65,7 @@ def test_a_broker_that_is_down_loses_nothing(alice, monkeypatch, caplog):
     assert "the sweep will send one" in caplog.text
     Command.objects.update(dispatch_at=timezone.now())
     taken = []
-    monkeypatch.setattr(tasks, "dispatch", taken.append)
+    monkeypatch.setattr(tasks, "dispatch", lambda command_id, **_: taken.append(command_id))
     tasks.sweep()
     assert taken == [command.id]
 

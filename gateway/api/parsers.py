@@ -15,11 +15,16 @@ class StrictJSONParser(BaseParser):
 
     media_type = "application/json"
 
+    @property
+    def max_bytes(self) -> int:
+        """The longest body that is read at all."""
+        return int(settings.MAX_BODY_BYTES)
+
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        body = stream.read(settings.MAX_BODY_BYTES + 1)
-        if len(body) > settings.MAX_BODY_BYTES:
+        body = stream.read(self.max_bytes + 1)
+        if len(body) > self.max_bytes:
             raise ApiError(ErrorCode.BODY_TOO_LARGE)
         try:
             return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)

@@ -21,7 +21,8 @@ from gateway.embedded.children import Child, stop
 
 SERVICES = ("segmentation", "runner", "archive")
 START_SECONDS = 60.0
-WORKER_PROCESSES = 8  # they wait for services most of the time
+QUEUES = (*SERVICES, "control")
+WORKER_PROCESSES = 2  # for each queue: they wait for services most of the time, and none for a service of another queue
 
 
 class StartError(Exception):
@@ -63,6 +64,9 @@ class System:
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave children behind
+            for child in self.children:
+                if child.name.startswith("worker-"):
+                    child.terminate()  # side by side: each takes a second or two
             stop(reversed(self.children))
 
     def _start_and_watch(self, web_socket: socket.socket) -> int:
@@ -70,13 +74,14 @@ class System:
         self._start_services()
         told = self._prepare()
         celery = [sys.executable, "-m", "celery", "-A", "gateway"]
-        self._start(
-            "worker",
-            [
-                *[*celery, "worker", "--queues", "commands,control", "--concurrency", str(WORKER_PROCESSES)],
-                *["--without-gossip", "--without-mingle", "--loglevel", "INFO"],
-            ],
-        )
+        for queue in QUEUES:
+            self._start(
+                f"worker-{queue}",
+                [
+                    *[*celery, "worker", "--queues", queue, "--concurrency", str(WORKER_PROCESSES)],
+                    *["--hostname", f"{queue}@%h", "--without-gossip", "--without-mingle", "--loglevel", "INFO"],
+                ],
+            )
         schedule = str(self.folder / "beat-schedule")
         self._start("beat", [*celery, "beat", "--schedule", schedule, "--pidfile=", "--loglevel", "WARNING"])
         fd = web_socket.fileno()

@@ -8,7 +8,7 @@ import django_stubs_ext
 import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
-from kombu import Queue
+from kombu import Exchange, Queue
 from pythonjsonlogger.core import RESERVED_ATTRS
 
 django_stubs_ext.monkeypatch()
@@ -244,29 +244,28 @@ CELERY_TASK_PUBLISH_RETRY = False  # the sweep sends again what could not be sen
 CELERY_TASK_SOFT_TIME_LIMIT = 150
 CELERY_TASK_TIME_LIMIT = 180
 CELERY_TIMEZONE = "UTC"
-CELERY_TASK_DEFAULT_QUEUE = "commands"
-# The sweeps have a queue of their own: where there are many commands, a worker can be set aside for it.
-CELERY_TASK_QUEUES = [Queue("commands", routing_key="commands"), Queue("control", routing_key="control")]
-CELERY_TASK_ROUTES = {
-    "commands.tasks.sweep": {"queue": "control"},
-    "commands.tasks.rebroadcast": {"queue": "control"},
-    "commands.tasks.delete_old_steps": {"queue": "control"},
-    "accounts.tasks.*": {"queue": "control"},
-    "integrations.tasks.*": {"queue": "control"},
-    "gateway.*": {"queue": "control"},
-}
+# A queue and workers for each stage of a command, so that a service that hangs holds up no other; and one for the rest.
+# The arguments are for RabbitMQ; to delay messages of such queues it needs an exchange of this type.
+CELERY_TASK_QUEUES = [
+    Queue(name, Exchange("gateway", type="topic"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+    for name in ("segmentation", "runner", "archive", "control")
+]
+CELERY_TASK_DEFAULT_QUEUE = "control"
+CELERY_TASK_CREATE_MISSING_QUEUES = False  # a worker for a queue that there is not must not start
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "send-due-commands-to-workers": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
     "evaluate-alarms": {"task": "integrations.tasks.evaluate_alarms", "schedule": 15.0, "options": {"expires": 15}},
-    "prove-that-a-worker-works": {
-        "task": "gateway.health.worker_heartbeat",
-        "schedule": 5.0,
-        "options": {"expires": 5},
-    },
     "send-mails-that-are-due": {"task": "accounts.tasks.mails_send", "schedule": 10.0, "options": {"expires": 10}},
 }
+for _queue in CELERY_TASK_QUEUES:
+    CELERY_BEAT_SCHEDULE[f"prove-that-a-worker-of-{_queue.name}-works"] = {
+        "task": "gateway.health.worker_heartbeat",
+        "args": [_queue.name],
+        "schedule": 5.0,
+        "options": {"queue": _queue.name, "expires": 5},
+    }
 # What grows is cleaned up, a batch at a time; every so many hours.
 for _task, _hours in {
     "accounts.tasks.delete_old_answers": 1,

@@ -7,12 +7,15 @@ from gateway.settings.base import BASE_DIR, LOGGING, env, redis_settings
 
 MIN_SECRET_LENGTH, MIN_DIFFERENT_CHARACTERS = 50, 10
 SECRET_KEY = env.str("SECRET_KEY")
-if (
-    len(SECRET_KEY) < MIN_SECRET_LENGTH
-    or len(set(SECRET_KEY)) < MIN_DIFFERENT_CHARACTERS
-    or SECRET_KEY.startswith("django-insecure-")
-):
-    raise ImproperlyConfigured("SECRET_KEY must be at least 50 random characters")
+# Earlier keys, while a new one takes over: what they signed is still good, nothing new is signed with them.
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+for _name, _secret in [("SECRET_KEY", SECRET_KEY), *(("SECRET_KEY_FALLBACKS", _key) for _key in SECRET_KEY_FALLBACKS)]:
+    if (
+        len(_secret) < MIN_SECRET_LENGTH
+        or len(set(_secret)) < MIN_DIFFERENT_CHARACTERS
+        or _secret.startswith("django-insecure-")
+    ):
+        raise ImproperlyConfigured(f"{_name} must be at least 50 random characters")
 
 DEBUG = False
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS")

@@ -10,7 +10,9 @@ import pytest
 from django.core.cache import cache
 from django.db import OperationalError
 
+from commands import tasks
 from gateway import health
+from gateway.ids import new_id
 from gateway.settings.base import redis_settings
 from integrations.clients import http
 
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.django_db
 
 HEALTH, LIVE, READY = "/health", "/health/live", "/health/ready"
 KINDS = ("segmentation", "runner", "archive")
+QUEUES = (*KINDS, "control")
 ANSWERS = {
     "json-ok": (200, b'{"status": "ok"}'),
     "json-up": (200, b'{"status": "UP"}'),
@@ -71,7 +74,8 @@ def service():
 def all_is_well(service, settings, monkeypatch):
     monkeypatch.setattr(http, "HEALTH_TIMEOUT", 1.0)
     settings.SERVICE_URLS = {kind: [f"{service}/json-ok"] for kind in KINDS}
-    health.worker_heartbeat()
+    for queue in QUEUES:
+        health.worker_heartbeat(queue)
 
 
 @contextmanager
@@ -141,12 +145,20 @@ def test_a_redis_that_does_not_work_is_named(client, settings, state):
     assert "secret" not in str(body)
 
 
-@pytest.mark.parametrize("silence", [None, health.WORKER_SILENCE_LIMIT + 1])
-def test_without_a_worker_it_is_not_ready(client, silence):
-    if silence is None:
-        cache.delete(health._HEARTBEAT_KEY)
-    else:
-        cache.set(health._HEARTBEAT_KEY, time.time() - silence)
+def test_without_a_worker_of_every_queue_it_is_not_ready(client, monkeypatch):
+    cache.delete(health._HEARTBEAT_KEY.format("runner"))
+    cache.set(health._HEARTBEAT_KEY.format("control"), time.time() - health.WORKER_SILENCE_LIMIT - 1)
+    detail = assert_failed(client, "worker")["checks"]["worker"]["detail"]
+    assert detail == "no worker has finished a task lately: runner, control"
+
+    # Where there is much to do, heartbeats wait or expire. What is done there tells as much.
+    monkeypatch.setattr(health, "_told_at", {})
+    health.worker_works("control")
+    assert_failed(client, "worker")
+    tasks.advance(str(new_id()), "runner")
+    assert client.get(READY).status_code == 200
+    cache.delete(health._HEARTBEAT_KEY.format("runner"))
+    health.worker_works("runner")  # not told again so soon: it costs a round trip
     assert_failed(client, "worker")
 
 

@@ -48,8 +48,8 @@ def test_a_line_outside_of_requests_has_a_dash():
 @pytest.mark.security
 @pytest.mark.security_sessions
 def test_the_token_of_a_callback_stays_out_of_the_logs():
-    record = logging.LogRecord(
-        "x", logging.WARNING, "", 0, "%s: %s", ("Not Found", "/api/v2/callbacks/runner/a:b"), None
-    )
-    assert SecretsFilter().filter(record)
-    assert record.getMessage() == "Not Found: /api/v2/callbacks/runner/..."
+    path = "/api/v2/callbacks/runner/a:b"
+    for message, args in (("%s: %s", ("Not Found", path)), (f"Not Found: {path}", ())):
+        record = logging.LogRecord("x", logging.WARNING, "", 0, message, args, None)
+        assert SecretsFilter().filter(record)
+        assert record.getMessage() == "Not Found: /api/v2/callbacks/runner/..."

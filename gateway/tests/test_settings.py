@@ -55,6 +55,7 @@ def test_it_does_not_start_without_a_value(start, name):
         ("SECRET_KEY", GOOD["SECRET_KEY"][:49]),
         ("SECRET_KEY", "x" * 100),
         ("SECRET_KEY", "django-insecure-" + GOOD["SECRET_KEY"]),
+        ("SECRET_KEY_FALLBACKS", GOOD["SECRET_KEY"] + ",weak"),
         ("ALLOWED_HOSTS", ""),
         ("ALLOWED_HOSTS", "*"),
         ("ALLOWED_HOSTS", "gateway.example,*"),

@@ -1,0 +1,117 @@
+"""Each stage has a queue: a worker that is there for one service makes no call of another."""
+
+from contextlib import suppress
+from queue import Empty
+
+import pytest
+from celery import current_app
+from django.utils import timezone
+
+from commands import tasks
+from commands.leases import command_wake
+from commands.models import Command, StageRun
+from commands.pipeline import engine
+from commands.services import command_cancel, command_submit, runner_report
+from commands.states import Stage, Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NAMES = [queue.name for queue in current_app.amqp.queues.values()]
+
+
+class Broker:
+    """The real one, from which this test takes what workers would."""
+
+    def __init__(self, connection):
+        self._queues = {name: connection.SimpleQueue(current_app.amqp.queues[name]) for name in NAMES}
+        self.clear()
+
+    def clear(self):
+        for queue in self._queues.values():
+            queue.clear()
+
+    def take(self):
+        """Return the messages that there are: for each its queue, its task and its arguments."""
+        taken = []
+        for name, queue in self._queues.items():
+            with suppress(Empty):
+                while message := queue.get(block=False):
+                    message.ack()
+                    taken.append((name, message.headers["task"], message.payload[0]))
+        return taken
+
+
+@pytest.fixture
+def broker():
+    with current_app.connection_for_read() as connection:
+        yield Broker(connection)
+
+
+def to_the_runner(command):
+    return [("runner", "commands.tasks.advance", [str(command.id), "runner"])]
+
+
+@pytest.fixture
+def running(alice, sandbox, broker):
+    """A command whose segmentation is done, and whose runner has not heard of it."""
+    command = command_submit(user=alice, text="echo hello")
+    assert broker.take() == [("segmentation", "commands.tasks.advance", [str(command.id), "segmentation"])]
+    tasks.advance(str(command.id), "segmentation")
+    command.refresh_from_db()
+    assert (command.status, command.lease_owner) == (Status.RUNNING, "")
+    assert not command.stage_runs.filter(stage=Stage.RUNNER).exists()
+    return command
+
+
+def test_a_command_goes_from_queue_to_queue_and_no_worker_does_what_is_not_its_own(running, broker):
+    seen, queues = set(StageRun.objects.values_list("id", flat=True)), ["segmentation"]
+    while not running.has_ended:
+        [(queue, _task, (command_id, stage))] = broker.take()
+        assert queue == stage
+        for other in set(Stage) - {stage}:  # as a message does that came late
+            tasks.advance(command_id, str(other))
+        assert broker.take() == []
+        tasks.advance(command_id, stage)
+        begun = StageRun.objects.exclude(id__in=seen)
+        assert {run.stage for run in begun} <= {queue}
+        seen |= {run.id for run in begun}
+        queues += [queue] if queue != queues[-1] else []
+        Command.objects.filter(id=command_id, finished_at=None).update(
+            due_at=timezone.now()
+        )  # no waiting between polls
+        running.refresh_from_db()
+    assert running.status == Status.COMPLETED
+    assert queues == ["segmentation", "runner", "archive"]
+
+
+def test_whoever_sends_a_worker_sends_one_of_the_stage(running, broker):
+    assert broker.take() == to_the_runner(running)
+    Command.objects.update(dispatch_at=timezone.now())
+    tasks.sweep()
+    assert broker.take() == to_the_runner(running)
+    tasks.advance(str(running.id), "runner")
+    broker.clear()
+    task = running.stage_runs.get(stage=Stage.RUNNER).remote_id
+    runner_report(command_id=running.id, body={"id": task, "status": "failed"})
+    assert broker.take() == to_the_runner(running)
+    command_cancel(command=running)
+    assert broker.take() == to_the_runner(running)
+
+
+def test_a_command_that_was_woken_while_it_was_handed_over_is_handed_over_all_the_same(
+    alice, sandbox, broker, monkeypatch
+):
+    command = command_submit(user=alice, text="echo hello")
+    broker.clear()
+    release = engine.lease_release
+
+    def after_somebody_woke_it(*args, **kwargs):
+        monkeypatch.setattr(engine, "lease_release", release)
+        command_wake(command_id=command.id)
+        return release(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "lease_release", after_somebody_woke_it)
+    tasks.advance(str(command.id), "segmentation")
+    assert broker.take() == to_the_runner(command)
+    command.refresh_from_db()
+    assert (command.status, command.lease_owner) == (Status.RUNNING, "")
