@@ -47,6 +47,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_API_KEYS = "too_many_api_keys"
     SERVICE_EXISTS = "service_exists"
     SERVICE_OF_SETTINGS = "service_of_settings"
+    TOO_MANY_SERVICES = "too_many_services"
     COMMAND_NOT_FINISHED = "command_not_finished"
     COMMAND_NOT_CANCELLABLE = "command_not_cancellable"
     BODY_TOO_LARGE = "body_too_large"
@@ -88,6 +89,7 @@ CATALOGUE: dict[ErrorCode, ErrorType] = {
     ErrorCode.TOO_MANY_API_KEYS: ErrorType(409, _("You have too many API keys. Revoke one that is not needed.")),
     ErrorCode.SERVICE_EXISTS: ErrorType(409, _("Another user has registered this instance.")),
     ErrorCode.SERVICE_OF_SETTINGS: ErrorType(409, _("The settings name this instance. Disable it instead.")),
+    ErrorCode.TOO_MANY_SERVICES: ErrorType(409, _("You have too many instances. Deregister some that are not needed.")),
     ErrorCode.COMMAND_NOT_FINISHED: ErrorType(409, _("The command has not finished yet.")),
     ErrorCode.COMMAND_NOT_CANCELLABLE: ErrorType(409, _("The command has already ended.")),
     ErrorCode.BODY_TOO_LARGE: ErrorType(413, _("The body is too large.")),
