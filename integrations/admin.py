@@ -4,6 +4,7 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
@@ -14,6 +15,7 @@ from gateway.admin.overview import Figure, figures
 from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, TextInput
 from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceState, Source
+from integrations.selectors import latency_of, recent_checks
 from integrations.services import (
     CHANGEABLE,
     Described,
@@ -108,6 +110,7 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
         "breaker",
         "health_since",
         "why",
+        "latency",
         "checked_at",
         "heartbeat_at",
         "left_at",
@@ -134,6 +137,14 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     @shown_once
     def breaker(self, row: ServiceInstance) -> str:
         return str(BREAKERS[states_of([row.base_url])[row.base_url]])
+
+    @admin.display(description=_("latency of checks, lately"))
+    @shown_once
+    def latency(self, row: ServiceInstance) -> str:
+        found = latency_of(recent_checks([row])[row.id])
+        if found.p50_ms is None:
+            return EMPTY
+        return gettext("half within %(p50)s ms, 95 %% within %(p95)s ms") % {"p50": found.p50_ms, "p95": found.p95_ms}
 
     @admin.display(description=_("tags"))
     def tag_list(self, row: ServiceInstance) -> str:

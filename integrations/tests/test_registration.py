@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from accounts.models import AuditEntry
@@ -140,6 +140,12 @@ def test_nobody_has_too_many_and_the_silent_make_room(machine, monkeypatch):
     monkeypatch.setattr(services, "MAX_KEPT", 3)
     machine.delete(path_of(rows[1]))
     problem_of(machine.post(SERVICES, {**ONE, "base_url": "http://127.0.0.1:3"}), ErrorCode.TOO_MANY_SERVICES)
+
+
+@pytest.mark.parametrize("seconds", [4, 3601])
+def test_no_way_leads_to_a_time_to_live_out_of_bounds(seconds):
+    with pytest.raises(IntegrityError):
+        ServiceInstance.objects.create(kind="runner", base_url="http://x", source="api", time_to_live=seconds)
 
 
 def test_a_request_that_is_sent_again_is_a_heartbeat(machine):
