@@ -78,7 +78,11 @@ def _normalized_host(host: str) -> str:
 
 def addresses_of(host: str) -> list[str]:
     """Return all addresses of a host, in order. Raises OSError if it has none, or nobody says so in RESOLVE_SECONDS."""
-    return sorted(set(_resolvers.submit(_resolve, host).result(timeout=RESOLVE_SECONDS)))
+    asked = _resolvers.submit(_resolve, host)
+    try:
+        return sorted(set(asked.result(timeout=RESOLVE_SECONDS)))
+    finally:
+        asked.cancel()  # nobody waits for it any more, should it not have begun
 
 
 def _resolve(host: str) -> list[str]:

@@ -1,10 +1,13 @@
 """Who may say what of an instance: its owner, an administrator, the settings. And how it leaves and comes back."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.http import Http404
 from django.utils import timezone
 
 from accounts.models import AuditEntry
@@ -173,6 +176,32 @@ def test_one_that_is_deleted_while_it_registers_is_new(owner, monkeypatch):
     row, is_new = instance_register(**said)
     assert is_new
     assert row.pk != first.pk
+
+
+def test_whatever_comes_together_nothing_breaks(owner, transactional_db):
+    """An instance registers, leaves, is checked and deleted for good by several processes at once."""
+    said = {"kind": "runner", "base_url": ONE["base_url"], "described": Described(time_to_live=60)}
+    acts = [
+        lambda _row: instance_register(actor=owner, **said),
+        lambda row: services.instance_delete(actor=owner, instance=row),
+        lambda row: checked(row.pk, Look(ok=True, reason="", latency_ms=1)),
+        lambda row: services.instance_forget(actor=owner, instance=row),
+    ]
+    together = threading.Barrier(len(acts), timeout=30)
+
+    def act_often(act):
+        try:
+            together.wait()
+            for _ in range(10):
+                with suppress(Http404):
+                    act(ServiceInstance.objects.first() or ServiceInstance())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        list(pool.map(act_often, acts))  # raises what any of them raised
+    row, _is_new = instance_register(actor=owner, **said)
+    assert ServiceInstance.objects.get() == row
 
 
 def test_a_check_that_is_written_down_while_the_instance_is_deleted(transactional_db):
