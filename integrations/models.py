@@ -110,8 +110,8 @@ class ServiceInstance(models.Model):
         return f"{self.kind} {self.base_url}"
 
     def has_gone(self, now: datetime | None = None) -> bool:
-        """Return whether its heartbeat is overdue. Those of the settings send none that would count."""
-        if not self.is_registered or self.time_to_live is None or self.heartbeat_at is None:
+        """Return whether its heartbeat is overdue: of who has not left, nor is of the settings, where none counts."""
+        if self.left_at or not self.is_registered or self.time_to_live is None or self.heartbeat_at is None:
             return False
         return (now or timezone.now()) - self.heartbeat_at > timedelta(seconds=self.time_to_live)
 

@@ -13,16 +13,8 @@ from integrations.clients.breaker import BreakerState, states_of
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind
 
-__all__ = [
-    "Instance",
-    "ServiceKind",
-    "choose",
-    "holder",
-    "instance_of",
-    "instances",
-    "settings_instances",
-    "tag_exists",
-]
+__all__ = ["Instance", "ServiceKind", "choose", "instance_of", "instances", "settings_instances", "tag_exists"]
+
 
 DNS = "dns+"  # dns+http://runner.internal:9000 stands for each address that the name has
 
@@ -59,7 +51,7 @@ def instances(kind: ServiceKind) -> list[Instance]:
     return [known[url] for url in sorted(known)]
 
 
-def holder(kind: ServiceKind, base_url: str) -> Instance:
+def _holder(kind: ServiceKind, base_url: str) -> Instance:
     """Return the instance that was given work, whatever became of it: drained, disabled, or left.
 
     Never another one: that would do the work a second time. Raises TransientError if nobody knows it any more.
@@ -77,16 +69,21 @@ def holder(kind: ServiceKind, base_url: str) -> Instance:
     raise TransientError(Reason.UNAVAILABLE)
 
 
-def choose(kind: ServiceKind, *, tag: str | None = None, avoid: str | None = None) -> Instance:
-    """Return the instance to give work to: the next in turn.
+def choose(
+    kind: ServiceKind, *, tag: str | None = None, prefer: str | None = None, avoid: str | None = None
+) -> Instance:
+    """Return the instance to call: the one that has the work already, else the next in turn.
 
-    That is one that is healthy, whose breaker is not open, and that takes work; in proportion to the weights, and
-    fairly over all processes. If there is none, one that only takes work: the check may be wrong.
+    The next in turn is one that is healthy, whose breaker is not open, and that takes work; in proportion to the
+    weights, and fairly over all processes. If there is none, one that only takes work: the check may be wrong.
 
-    `tag` is one that the instance must have, unless it is one of other services only. `avoid` is a base URL.
+    `tag` is one that the instance must have, unless it is one of other services only. `prefer` and `avoid` are base
+    URLs; who has work already is asked after it whatever became of it, and nobody else is.
 
     Raises TransientError if there is none.
     """
+    if prefer is not None:
+        return _holder(kind, prefer)
     known = instances(kind)
     if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag)):
         known = [each for each in known if tag in each.tags]

@@ -72,7 +72,7 @@ def latency_of(checks: Iterable[ServiceCheck]) -> Latency:
 
 def _latency(milliseconds: Iterable[int]) -> Latency:
     values = sorted(milliseconds)
-    return Latency(_percentile(values, 50), _percentile(values, 95))
+    return Latency(percentile(values, 50), percentile(values, 95))
 
 
 def health_of_kind(kind: ServiceKind) -> dict[str, Any]:
@@ -131,5 +131,5 @@ def _public_reason(row: ServiceInstance) -> str:
     return "says_so" if row.health_reason.startswith(SAYS) else "calls_fail"
 
 
-def _percentile(values: list[int], percent: int) -> int | None:
+def percentile(values: list[int], percent: int) -> int | None:
     return values[min(len(values) * percent // 100, len(values) - 1)] if values else None

@@ -18,7 +18,7 @@ from commands.transitions import StaleCommandError, command_event, command_trans
 from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import NotFoundError, PermanentError, Reason, ServiceError
-from integrations.registry import ServiceKind, holder
+from integrations.registry import ServiceKind, choose
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def cancel_step(command: Command) -> datetime | None:
 def _find_out(command: Command, runs: list[StageRun], base_url: str) -> StageRun:
     """Ask the runner what it made of the work that it was given, to be stopped."""
     spec = STAGES[Stage.RUNNER]
-    instance = holder(ServiceKind.RUNNER, base_url)
+    instance = choose(ServiceKind.RUNNER, prefer=base_url)
     run = begin_run(command, Stage.RUNNER, len(runs) + 1, instance.base_url)
     try:
         report = client_for(instance).recover(spec.request(command), idempotency_key=run.idempotency_key)

@@ -8,14 +8,14 @@ from commands.models import Command, StageRun
 from integrations.clients.base import StageClient, WorkReport, WorkState
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import ServiceError
-from integrations.registry import ServiceKind, holder
+from integrations.registry import ServiceKind, choose
 
 logger = logging.getLogger(__name__)
 
 
 def client_of(run: StageRun) -> StageClient[Any]:
     """Return a client of the instance that has the work. Raises TransientError if that one is no longer known."""
-    return client_for(holder(ServiceKind(run.stage), run.instance))
+    return client_for(choose(ServiceKind(run.stage), prefer=run.instance))
 
 
 def latest_report(client: StageClient[Any], run: StageRun) -> WorkReport:

@@ -17,7 +17,7 @@ from gateway.tests.expect import problem_of
 from integrations import services
 from integrations.health import Look, checked
 from integrations.models import ServiceCheck, ServiceInstance, Source
-from integrations.registry import ServiceKind, holder
+from integrations.registry import ServiceKind, choose
 from integrations.services import Described, instance_register
 from integrations.tasks import delete_left_services
 from integrations.tests.registering import ONE, SCOPES, SERVICES, path_of, registered
@@ -108,7 +108,7 @@ def test_one_that_was_taken_out_is_asked_after_what_it_has_and_comes_back(machin
     assert machine.get(SERVICES).json()["results"] == []
     for method, tail in (("get", ""), ("get", "/checks"), ("delete", ""), ("post", "/heartbeat"), ("post", "/drain")):
         problem_of(getattr(machine, method)(path_of(row, tail)), ErrorCode.NOT_FOUND)
-    assert holder(ServiceKind.RUNNER, ONE["base_url"]).takes_work is False
+    assert choose(ServiceKind.RUNNER, prefer=ONE["base_url"]).takes_work is False
     answer = machine.post(SERVICES, ONE)
     again = answer.json()
     assert (answer.status_code, again["id"], again["reason"]) == (201, row["id"], "was not checked yet")

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from integrations.clients import breaker
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, Source
-from integrations.registry import ServiceKind, choose, holder, instances
+from integrations.registry import ServiceKind, choose, instances
 
 pytestmark = pytest.mark.django_db
 
@@ -71,12 +71,12 @@ def test_who_has_work_is_asked_after_it_whatever_became_of_it_and_nobody_else_is
     change(TWO, is_disabled=True)
     change(THREE, left_at=timezone.now())
     for url in (ONE, TWO, THREE, f"{TWO}:80/"):
-        assert holder(RUNNER, url).base_url == url.removesuffix(":80/")
+        assert choose(RUNNER, prefer=url).base_url == url.removesuffix(":80/")
     settings.SERVICE_URLS = {**settings.SERVICE_URLS, "runner": ["http://new"]}
-    assert holder(RUNNER, "http://new").base_url == "http://new"
+    assert choose(RUNNER, prefer="http://new").base_url == "http://new"
     for url in ("http://gone", ""):
         with pytest.raises(TransientError):
-            holder(RUNNER, url)
+            choose(RUNNER, prefer=url)
 
 
 def test_who_has_left_gets_nothing_but_its_tag_is_still_asked_for():
