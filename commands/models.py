@@ -50,7 +50,10 @@ class Command(models.Model):
     parameters = models.JSONField(default=dict, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
     tags = models.JSONField(default=list, blank=True)
-    target = models.CharField(max_length=50, blank=True, help_text=_("the tag that an instance must have to get it"))
+    target = models.CharField(
+        max_length=50, blank=True, default="", help_text=_("the tag that an instance must have to get it"),
+        db_default="",  # the release before this one inserts rows too, while both run
+    )  # fmt: skip
     deadline = models.DateTimeField(null=True, blank=True, help_text=_("not finished by then, it fails"))
     request_id = models.CharField(max_length=100, blank=True)
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - NULLs do not collide

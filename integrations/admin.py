@@ -4,6 +4,7 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
@@ -15,6 +16,7 @@ from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, TextI
 from integrations.alarms import admin as _alarms  # noqa: F401 - a room has one place where Django finds its pages
 from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceState, Source
+from integrations.selectors import latency_of, recent_checks
 from integrations.services import (
     CHANGEABLE,
     Described,
@@ -23,6 +25,7 @@ from integrations.services import (
     checked_dialect,
     instance_change,
     instance_delete,
+    instance_forget,
     instance_register,
 )
 
@@ -31,6 +34,7 @@ STATE_COLOURS: dict[str, str] = {
     ServiceState.UNHEALTHY: "danger",
     ServiceState.DRAINING: "warning",
     ServiceState.DISABLED: "",
+    ServiceState.LEFT: "",
 }
 BREAKERS = {
     BreakerState.CLOSED: _("closed: it is called"),
@@ -42,7 +46,7 @@ MAX_TAGS, MAX_TAG = 20, 50
 
 @figures
 def _figures() -> Any:
-    ill = ServiceInstance.objects.filter(is_disabled=False, is_healthy=False)
+    ill = ServiceInstance.objects.filter(is_disabled=False, is_healthy=False)  # one that has left is neither
     filters = {"is_healthy__exact": "0", "is_disabled__exact": "0"}
     yield Figure(_("service instances that are ill"), ill, filters, alarming=True)
 
@@ -65,6 +69,12 @@ class InstanceForm(forms.ModelForm[ServiceInstance]):
             raise forms.ValidationError(_("At most 20 tags of 50 characters each."))
         return tags
 
+    def validate_unique(self) -> None:
+        """Leave it to the service: one that has left comes back, and the URL has not got its one form yet."""
+
+    def validate_constraints(self) -> None:
+        """The same; the fields say what else the constraints do."""
+
 
 class ChecksInline(ReadOnlyInline[ServiceCheck]):
     model = ServiceCheck
@@ -79,7 +89,7 @@ class ChecksInline(ReadOnlyInline[ServiceCheck]):
 class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     form = InstanceForm
     inlines = (ChecksInline,)
-    list_display = ("base_url", "kind", "how", "health_since", "health_reason", "weight", "tag_list", "source")
+    list_display = ("base_url", "kind", "how", "health_since", "why", "weight", "tag_list", "source")
     list_filter = (
         ("kind", ChoicesDropdownFilter),
         ("is_healthy", BooleanRadioFilter),
@@ -90,23 +100,28 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     search_fields = ("base_url", "version")
     ordering = ("kind", "base_url")
     actions = ("drain", "take_work", "disable", "enable", "reset_breakers")
-    delete_warning = _("Commands that it works on wait until it, or another one, is there again.")
+    delete_warning = _(
+        "It gets no more work, and is asked after what it has. If it has left already, it is forgotten for good,"
+        " also that it was disabled."
+    )
     _where = ("kind", "base_url", "dialect")
     _told = ("weight", "tags", "version", "time_to_live", "is_draining", "is_disabled", "reason")
     _found = (
         "how",
         "breaker",
         "health_since",
-        "health_reason",
+        "why",
+        "latency",
         "checked_at",
         "heartbeat_at",
+        "left_at",
         "source",
         "registered_by",
         "id",
     )
 
     def get_fields(self, request: HttpRequest, obj: ServiceInstance | None = None) -> Any:
-        return (*self._where, *self._told, *self._found) if obj else (*self._where, *self._told[:4])
+        return (*self._where, *self._told, *self._found) if obj else (*self._where, *self._told[:4], "reason")
 
     def get_readonly_fields(self, request: HttpRequest, obj: ServiceInstance | None = None) -> Any:
         return (*self._where, *self._found) if obj else ()
@@ -115,10 +130,22 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     def how(self, row: ServiceInstance) -> Labelled:
         return Labelled(row.state, row.state.label)
 
+    @admin.display(description=_("why"))
+    def why(self, row: ServiceInstance) -> str:
+        return row.reason or EMPTY
+
     @admin.display(description=_("breaker"))
     @shown_once
     def breaker(self, row: ServiceInstance) -> str:
         return str(BREAKERS[states_of([row.base_url])[row.base_url]])
+
+    @admin.display(description=_("latency of checks, lately"))
+    @shown_once
+    def latency(self, row: ServiceInstance) -> str:
+        found = latency_of(recent_checks([row])[row.id])
+        if found.p50_ms is None:
+            return EMPTY
+        return gettext("half within %(p50)s ms, 95 %% within %(p95)s ms") % {"p50": found.p50_ms, "p95": found.p95_ms}
 
     @admin.display(description=_("tags"))
     def tag_list(self, row: ServiceInstance) -> str:
@@ -164,11 +191,17 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
         told = {name: given[name] for name in ("weight", "tags", "version", "time_to_live")}
         described = Described(dialect=dialect, **told)
         row, is_new = instance_register(
-            actor=actor, kind=given["kind"], base_url=url, described=described, source=Source.ADMIN
+            actor=actor,
+            kind=given["kind"],
+            base_url=url,
+            described=described,
+            source=Source.ADMIN,
+            reason=given["reason"],
         )
         if not is_new:
             raise ValidationError({"base_url": [ErrorDetail(str(_("There is such an instance already.")), "unique")]})
         return row
 
     def delete(self, request: HttpRequest, obj: ServiceInstance, reason: str) -> None:
-        instance_delete(actor=user_of(request), instance=obj, reason=reason)
+        delete = instance_delete if obj.left_at is None else instance_forget
+        delete(actor=user_of(request), instance=obj, reason=reason)

@@ -3,8 +3,19 @@ from pathlib import PurePosixPath
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from integrations.addresses import AddressError, normalized
 from integrations.clients.dialects import DIALECTS, names_of
-from integrations.registry import ServiceKind
+from integrations.registry import DNS, ServiceKind
+
+
+def check_urls() -> None:
+    """Refuse to start with an address that no service can have: it would be none of the instances at every call."""
+    for kind in ServiceKind:
+        for url in settings.SERVICE_URLS[kind]:
+            try:
+                normalized(url.removeprefix(DNS))
+            except AddressError as error:
+                raise ImproperlyConfigured(f"{kind.upper()}_URLS: {url!r}: {error}") from None
 
 
 def check_dialects() -> None:

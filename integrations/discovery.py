@@ -1,22 +1,28 @@
 """Instances that nobody registers: those that the settings name, by an address or by a name with several (DNS)."""
 
 import logging
-import socket
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
 
+from integrations.addresses import DEFAULT_PORTS, addresses_of, normalized
+from integrations.events import tell_if_changed
 from integrations.models import FROM_SETTINGS, ServiceInstance, ServiceKind, Source
 from integrations.registry import DNS
+from integrations.services import instance_leaves
 
 logger = logging.getLogger(__name__)
 
+# After the settings named it last. While a release comes up, workers with older and with newer settings take turns
+# here: what either of them names stays. The same goes for a name that answers with some of its addresses at a time.
+UNNAMED_KEPT = timedelta(seconds=60)
+
 
 def sync_instances() -> None:
-    """Write down what the settings name, and take away what they do not name any more.
-
-    By one process, the worker that checks: others may have older settings while a new release comes up.
-    """
+    """Write down what the settings name, and let leave what they have not named for a while."""
     for kind in ServiceKind:
         wanted = _wanted(kind)
         if wanted is not None:
@@ -24,16 +30,31 @@ def sync_instances() -> None:
 
 
 def _sync(kind: ServiceKind, wanted: dict[str, Source]) -> None:
-    dialect = settings.SERVICE_DIALECTS[kind]
-    rows = ServiceInstance.objects.filter(kind=kind)
-    known = {row.base_url: (row.source, row.dialect) for row in rows}
-    gone = [url for url, (source, _dialect) in known.items() if source in FROM_SETTINGS and url not in wanted]
-    if gone:
-        rows.filter(base_url__in=gone, source__in=FROM_SETTINGS).delete()
+    dialect, now = settings.SERVICE_DIALECTS[kind], timezone.now()
+    rows = {row.base_url: row for row in ServiceInstance.objects.filter(kind=kind)}
     for url, source in wanted.items():
-        if known.get(url) != (source, dialect):  # new, or registered before the settings named it
-            said = {"source": source, "dialect": dialect, "time_to_live": None}
-            ServiceInstance.objects.update_or_create(kind=kind, base_url=url, defaults=said)
+        row = rows.get(url)
+        if row is None or row.left_at is not None or (row.source, row.dialect) != (source, dialect):
+            _come(kind, url, {"source": source, "dialect": dialect})
+    named = ServiceInstance.objects.filter(kind=kind, source__in=FROM_SETTINGS)
+    named.filter(base_url__in=wanted).update(heartbeat_at=now)
+    unnamed = named.filter(left_at=None, heartbeat_at__lt=now - UNNAMED_KEPT)
+    for pk in list(unnamed.values_list("pk", flat=True)):
+        with transaction.atomic():
+            left = unnamed.select_for_update(no_key=True).filter(pk=pk).first()
+            if left is not None:
+                instance_leaves(left)
+
+
+def _come(kind: ServiceKind, url: str, said: dict[str, str]) -> None:
+    """Write down an instance that is new, has left, or was registered before the settings named it.
+
+    From now on it has no owner. What an administrator set stays.
+    """
+    nobody = {"registered_by": None, "time_to_live": None, "left_at": None, "heartbeat_at": timezone.now()}
+    with transaction.atomic():
+        row, _is_new = ServiceInstance.objects.update_or_create(kind=kind, base_url=url, defaults={**said, **nobody})
+        tell_if_changed(row)
 
 
 def _wanted(kind: ServiceKind) -> dict[str, Source] | None:
@@ -41,10 +62,10 @@ def _wanted(kind: ServiceKind) -> dict[str, Source] | None:
     wanted: dict[str, Source] = {}
     for url in settings.SERVICE_URLS[kind]:
         if not url.startswith(DNS):
-            wanted[url.rstrip("/")] = Source.SETTINGS
+            wanted[normalized(url)] = Source.SETTINGS
             continue
         try:
-            wanted |= dict.fromkeys(_resolved(url.removeprefix(DNS).rstrip("/")), Source.DNS)
+            wanted |= dict.fromkeys(_resolved(url.removeprefix(DNS)), Source.DNS)
         except OSError as error:
             logger.warning("the instances of %s stay as they are, %s cannot be resolved: %r", kind, url, error)
             return None
@@ -52,9 +73,7 @@ def _wanted(kind: ServiceKind) -> dict[str, Source] | None:
 
 
 def _resolved(url: str) -> list[str]:
-    parts = urlsplit(url)
-    infos = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
-    hosts = sorted({str(info[4][0]) for info in infos})
-    return [
-        parts._replace(netloc=f"{f'[{host}]' if ':' in host else host}:{parts.port or 80}").geturl() for host in hosts
-    ]
+    parts = urlsplit(normalized(url))
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    hosts = [f"[{host}]" if ":" in host else host for host in addresses_of(parts.hostname or "")]
+    return [normalized(parts._replace(netloc=f"{host}:{port}").geturl()) for host in hosts]

@@ -3,29 +3,37 @@
 One look says little. An instance falls ill after FALL failures in a row, and is well again after RISE successes.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.core.cache import cache
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from gateway.batches import delete_in_batches
 from gateway.health import NotReadyError, readiness_check
 from integrations.clients.dialects import client_for
 from integrations.clients.http import get_health, printable
+from integrations.events import tell_if_changed
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind
 from integrations.registry import Instance, instance_of, settings_instances
 
+logger = logging.getLogger(__name__)
+
 FALL, RISE = 2, 2
 JITTER_SECONDS = 0.5  # so that instances are not all asked at the same moment
+ROUND_SECONDS = 20.0  # in which a round begins looks; those it did not get to are first in the next
 CHECKS_KEPT = timedelta(days=1)
 SUMMARY_KEPT_SECONDS = 30
+NO_ANSWER, SAYS = "does not answer the health check with 200 in time", "says "
 _HEALTHY_WORDS = {"ok", "up", "healthy"}
 _WORKERS = 16
 
@@ -38,16 +46,36 @@ class Look:
 
 
 def check_instances() -> None:
-    """Ask every instance that is not disabled, side by side, and write down what they say."""
-    rows = list(ServiceInstance.objects.filter(is_disabled=False))
+    """Ask every instance that is there and not disabled, side by side, and write down what they say."""
+    known = ServiceInstance.objects.filter(left_at=None).order_by(F("checked_at").asc(nulls_first=True))
+    rows = [row for row in known if not row.is_disabled and not row.has_gone()]
+    until = time.monotonic() + ROUND_SECONDS
     with ThreadPoolExecutor(max_workers=min(len(rows), _WORKERS) or 1, thread_name_prefix="health") as executor:
-        looks = list(executor.map(_look_soon, rows))
+        looks = list(executor.map(lambda row: _look_soon(row, until), rows))
+    for row, look in zip(rows, looks, strict=True):
+        if look is not None:
+            _guarded(checked, row.id, look)
+    for row in known:
+        if row.state != row.told_state:
+            _guarded(_tell, row.id)
+    for kind in ServiceKind:
+        remember_summary(kind)
+
+
+def _guarded(act: Callable[..., None], *arguments: Any) -> None:
+    """Do something for one instance; what goes wrong with it is no reason to leave out the others."""
     try:
-        for row, look in zip(rows, looks, strict=True):
-            checked(row.id, look)
-    finally:
-        for kind in ServiceKind:
-            remember_summary(kind)
+        act(*arguments)
+    except Exception:
+        logger.exception("%s failed for an instance: %s", act.__name__, arguments)
+
+
+def _tell(instance_id: UUID) -> None:
+    """Tell of what no write changed: a heartbeat is overdue, or came again."""
+    with transaction.atomic():
+        row = _locked(instance_id)
+        if row is not None:
+            tell_if_changed(row)
 
 
 def checked(instance_id: UUID, look: Look) -> None:
@@ -55,7 +83,7 @@ def checked(instance_id: UUID, look: Look) -> None:
     with transaction.atomic():
         row = _locked(instance_id)
         if row is None:
-            return  # deregistered meanwhile
+            return  # it left meanwhile
         ServiceCheck.objects.create(instance=row, ok=look.ok, reason=look.reason, latency_ms=look.latency_ms)
         row.checked_at = timezone.now()
         _count(row, ok=look.ok, reason=look.reason)
@@ -64,14 +92,16 @@ def checked(instance_id: UUID, look: Look) -> None:
 def call_failed(kind: ServiceKind, base_url: str, reason: str) -> None:
     """A call of the pipeline found an instance unreachable: that counts like a check that failed."""
     with transaction.atomic():
-        row = ServiceInstance.objects.select_for_update(no_key=True).filter(kind=kind, base_url=base_url).first()
+        there = ServiceInstance.objects.filter(left_at=None, kind=kind, base_url=base_url)
+        row = there.select_for_update(no_key=True).first()
         if row is not None:
             _count(row, ok=False, reason=reason)
 
 
 def remember_summary(kind: ServiceKind) -> None:
     """Keep whether anything of this kind is well, for the readiness check: it must not wait for a database."""
-    rows = [row for row in ServiceInstance.objects.filter(kind=kind, is_disabled=False) if not row.has_gone()]
+    there = ServiceInstance.objects.filter(kind=kind, is_disabled=False, left_at=None)
+    rows = [row for row in there if not row.has_gone()]
     cache.set(_summary_key(kind), any(row.is_healthy for row in rows), timeout=SUMMARY_KEPT_SECONDS)
 
 
@@ -81,7 +111,7 @@ def old_checks_delete(*, batch: int = 1000) -> int:
 
 
 def _locked(instance_id: UUID) -> ServiceInstance | None:
-    return ServiceInstance.objects.select_for_update(no_key=True).filter(id=instance_id).first()
+    return ServiceInstance.objects.select_for_update(no_key=True).filter(id=instance_id, left_at=None).first()
 
 
 def _count(row: ServiceInstance, *, ok: bool, reason: str) -> None:
@@ -97,11 +127,18 @@ def _count(row: ServiceInstance, *, ok: bool, reason: str) -> None:
             *("is_healthy", "health_since", "health_reason", "successes_in_row", "failures_in_row", "checked_at")
         ]
     )
+    tell_if_changed(row)
 
 
-def _look_soon(row: ServiceInstance) -> Look:
+def _look_soon(row: ServiceInstance, until: float) -> Look | None:
     time.sleep(random.uniform(0, JITTER_SECONDS))  # noqa: S311 - guards nothing
-    return _look(instance_of(row))
+    if time.monotonic() > until:
+        return None
+    try:
+        return _look(instance_of(row))
+    except Exception:
+        logger.exception("instance %s could not be checked", row)
+        return Look(ok=False, reason="cannot be checked", latency_ms=None)
 
 
 def _look(instance: Instance) -> Look:
@@ -110,9 +147,9 @@ def _look(instance: Instance) -> Look:
     said = get_health(url, is_registered=instance.is_registered)
     latency = round(1000 * (time.monotonic() - began))
     if said is None:
-        return Look(ok=False, reason="does not answer the health check with 200 in time", latency_ms=None)
+        return Look(ok=False, reason=NO_ANSWER, latency_ms=None)
     if said.strip().lower() not in _HEALTHY_WORDS:
-        return Look(ok=False, reason=f"says {printable(said.strip(), 50)!r}", latency_ms=latency)
+        return Look(ok=False, reason=f"{SAYS}{printable(said.strip(), 50)!r}", latency_ms=latency)
     return Look(ok=True, reason="", latency_ms=latency)
 
 

@@ -26,6 +26,7 @@ class Source(models.TextChoices):
 
 
 FROM_SETTINGS = (Source.SETTINGS, Source.DNS)
+MIN_TIME_TO_LIVE, MAX_TIME_TO_LIVE = 5, 3600
 
 
 class ServiceState(models.TextChoices):
@@ -35,13 +36,16 @@ class ServiceState(models.TextChoices):
     UNHEALTHY = "unhealthy", _("unhealthy")
     DRAINING = "draining", _("draining")
     DISABLED = "disabled", _("disabled")
+    LEFT = "left", _("left")
 
 
 class ServiceInstance(models.Model):
     """One running instance of a backend service: where it is, what it can do, and how it is.
 
-    What people and services say of it (`weight` to `is_disabled`) is written by integrations.services alone; how it is
-    (`is_healthy` to `checked_at`) by integrations.health alone.
+    What people and services say of it (`weight` to `left_at`) is written by integrations.services and, of those that
+    the settings name, by integrations.discovery; how it is (`is_healthy` to `checked_at`) by integrations.health.
+
+    One that was taken out has left: its row is kept for a while, so that it is still asked after the work that it has.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -63,9 +67,15 @@ class ServiceInstance(models.Model):
     )
     is_disabled = models.BooleanField(_("disabled"), default=False, help_text=_("It gets no work, and is not checked."))
     time_to_live = models.PositiveIntegerField(
-        _("time to live"), null=True, blank=True, help_text=_("Seconds without a heartbeat after which it is gone.")
-    )
+        _("time to live"), null=True, blank=True,
+        validators=[MinValueValidator(MIN_TIME_TO_LIVE), MaxValueValidator(MAX_TIME_TO_LIVE)],
+        help_text=_("Seconds without a heartbeat after which it is gone: 5 to 3600."),
+    )  # fmt: skip
+    # Of one that the settings name: when they last did.
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
+    # Fields that an administrator set: a registration does not change them any more.
+    administered = models.JSONField(default=list, editable=False)
+    left_at = models.DateTimeField(_("left"), null=True, editable=False)
     created_at = models.DateTimeField(_("registered"), auto_now_add=True)
 
     is_healthy = models.BooleanField(_("healthy"), null=True, editable=False)
@@ -74,6 +84,7 @@ class ServiceInstance(models.Model):
     successes_in_row = models.PositiveIntegerField(default=0, editable=False)
     failures_in_row = models.PositiveIntegerField(default=0, editable=False)
     checked_at = models.DateTimeField(_("checked"), null=True, editable=False)
+    told_state = models.CharField(max_length=12, blank=True, editable=False)  # by integrations.events
 
     class Meta:
         verbose_name = _("service instance")
@@ -88,14 +99,19 @@ class ServiceInstance(models.Model):
             models.CheckConstraint(
                 condition=models.Q(weight__gte=1, weight__lte=100), name="service_instance_weight_between"
             ),
+            models.CheckConstraint(
+                condition=models.Q(time_to_live__isnull=True)
+                | models.Q(time_to_live__gte=MIN_TIME_TO_LIVE, time_to_live__lte=MAX_TIME_TO_LIVE),
+                name="service_instance_time_to_live_between",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.base_url}"
 
     def has_gone(self, now: datetime | None = None) -> bool:
-        """Return whether its heartbeat is overdue."""
-        if self.time_to_live is None or self.heartbeat_at is None:
+        """Return whether its heartbeat is overdue: of who has not left, nor is of the settings, where none counts."""
+        if self.left_at or not self.is_registered or self.time_to_live is None or self.heartbeat_at is None:
             return False
         return (now or timezone.now()) - self.heartbeat_at > timedelta(seconds=self.time_to_live)
 
@@ -104,12 +120,34 @@ class ServiceInstance(models.Model):
         return self.source not in FROM_SETTINGS
 
     @property
+    def takes_work(self) -> bool:
+        return not (self.is_disabled or self.is_draining or self.left_at or self.has_gone())
+
+    @property
     def state(self) -> ServiceState:
+        if self.left_at is not None:
+            return ServiceState.LEFT
         if self.is_disabled:
             return ServiceState.DISABLED
         if self.is_draining:
             return ServiceState.DRAINING
         return ServiceState.HEALTHY if self.is_healthy and not self.has_gone() else ServiceState.UNHEALTHY
+
+    @property
+    def reason(self) -> str:
+        """Why it is unhealthy, empty if it is not: for those who may see instances."""
+        if self.state is not ServiceState.UNHEALTHY:
+            return ""
+        if self.has_gone():
+            return "sends no heartbeat"
+        return self.health_reason if self.is_healthy is False else "was not checked yet"
+
+    @property
+    def since(self) -> datetime | None:
+        """Return since when its health is as it is."""
+        if self.heartbeat_at is not None and self.time_to_live is not None and self.has_gone():
+            return self.heartbeat_at + timedelta(seconds=self.time_to_live)
+        return self.health_since
 
 
 class ServiceCheck(models.Model):

@@ -8,6 +8,7 @@ from django.conf import settings
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
+from integrations.addresses import AddressError, normalized
 from integrations.clients.breaker import BreakerState, states_of
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind
@@ -35,16 +36,37 @@ class Instance:
 def settings_instances(kind: ServiceKind) -> list[Instance]:
     """Return those that the settings name by an address."""
     dialect = settings.SERVICE_DIALECTS[kind]
-    urls = [url.rstrip("/") for url in settings.SERVICE_URLS[kind] if not url.startswith(DNS)]
+    urls = [normalized(url) for url in settings.SERVICE_URLS[kind] if not url.startswith(DNS)]
     return [Instance(kind, url, dialect) for url in urls]
 
 
 def instances(kind: ServiceKind) -> list[Instance]:
-    """Return all instances, those of the settings even before the first check has written them down."""
+    """Return all instances, those of the settings even before the first check has written them down.
+
+    With those that have left: they take no work, but a tag that only they have is still asked for.
+    """
     known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(kind=kind)}
     for each in settings_instances(kind):
         known.setdefault(each.base_url, each)
     return [known[url] for url in sorted(known)]
+
+
+def _holder(kind: ServiceKind, base_url: str) -> Instance:
+    """Return the instance that was given work, whatever became of it: drained, disabled, or left.
+
+    Never another one: that would do the work a second time. Raises TransientError if nobody knows it any more.
+    """
+    try:
+        url = normalized(base_url)
+    except AddressError:  # none was found when the work was to be given away
+        raise TransientError(Reason.UNAVAILABLE) from None
+    row = ServiceInstance.objects.filter(kind=kind, base_url=url).first()
+    if row is not None:
+        return instance_of(row)
+    for each in settings_instances(kind):
+        if each.base_url == url:
+            return each
+    raise TransientError(Reason.UNAVAILABLE)
 
 
 def choose(
@@ -56,14 +78,13 @@ def choose(
     weights, and fairly over all processes. If there is none, one that only takes work: the check may be wrong.
 
     `tag` is one that the instance must have, unless it is one of other services only. `prefer` and `avoid` are base
-    URLs; who has work already is asked after it even when draining.
+    URLs; who has work already is asked after it whatever became of it, and nobody else is.
 
     Raises TransientError if there is none.
     """
+    if prefer is not None:
+        return _holder(kind, prefer)
     known = instances(kind)
-    for instance in known:
-        if instance.base_url == prefer:
-            return instance
     if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag)):
         known = [each for each in known if tag in each.tags]
     usable = [each for each in known if each.takes_work]
@@ -77,7 +98,7 @@ def choose(
 
 def tag_exists(tag: str) -> bool:
     """Return whether any instance of any service has the tag."""
-    return any(tag in tags for tags in ServiceInstance.objects.values_list("tags", flat=True))
+    return any(tag in tags for tags in ServiceInstance.objects.filter(left_at=None).values_list("tags", flat=True))
 
 
 def instance_of(row: ServiceInstance) -> Instance:
@@ -88,7 +109,7 @@ def instance_of(row: ServiceInstance) -> Instance:
         weight=row.weight,
         tags=frozenset(row.tags),
         is_registered=row.is_registered,
-        takes_work=not (row.is_disabled or row.is_draining or row.has_gone()),
+        takes_work=row.takes_work,
         is_known_to_be_ill=row.is_healthy is False,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -15,12 +16,20 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.models import User
 from gateway.api.errors import ApiError, ErrorCode
+from gateway.locks import transaction_lock
 from integrations.addresses import AddressError, check_reachable_part, normalized
 from integrations.clients import breaker
 from integrations.clients.dialects import DIALECTS, STANDARD, names_of
-from integrations.models import ServiceInstance, ServiceKind, Source
+from integrations.events import tell_if_changed
+from integrations.models import FROM_SETTINGS, ServiceInstance, ServiceKind, Source
 
 CHANGEABLE = ("version", "weight", "tags", "time_to_live", "is_disabled", "is_draining")
+# What an administrator set of these, no registration changes any more.
+_ADMINISTERED = {"weight", "tags", "time_to_live", "is_draining"}
+MAX_INSTANCES = 100  # of one user
+MAX_KEPT = 1000  # of one user, with those that have left
+SILENT_KEPT = timedelta(days=1)  # without a heartbeat, before it leaves
+LEFT_KEPT = timedelta(days=1)  # and as long as it may still be working on something
 
 
 def checked_base_url(base_url: str) -> str:
@@ -58,37 +67,77 @@ class Described:
 
 
 def instance_register(
-    *, actor: User, kind: str, base_url: str, described: Described, source: Source = Source.API
+    *, actor: User, kind: str, base_url: str, described: Described, source: Source = Source.API, reason: str = ""
 ) -> tuple[ServiceInstance, bool]:
     """Write an instance down that was registered, or bring up to date what it said before. Return whether it is new.
 
-    `base_url` and the dialect are such as checked_base_url and checked_dialect returned. An instance of the settings
-    stays one, and learns what it says.
+    `base_url` and the dialect are such as checked_base_url and checked_dialect returned. One that had left comes back,
+    and counts as new. What an administrator set stays. Of one that the settings name, only the version is heard.
 
-    Raises ApiError (service_exists) if another user registered it.
+    Raises ApiError: service_exists if it is not theirs, too_many_services if they have too many.
     """
-    said = asdict(described)
-    now = timezone.now() if described.time_to_live is not None else None
     with transaction.atomic():
-        new = {"source": source, "registered_by": actor, "heartbeat_at": now, **said}
-        row, is_new = ServiceInstance.objects.get_or_create(kind=kind, base_url=base_url, defaults=new)
-        if is_new:
-            audit.record(Action.SERVICE_REGISTERED, actor=actor, target=row, changes={"base_url": (None, base_url)})
-            return row, True
-        row = ServiceInstance.objects.select_for_update().get(pk=row.pk)
-        if row.registered_by_id not in (None, actor.pk):
-            raise ApiError(ErrorCode.SERVICE_EXISTS)
-        if not row.is_registered:  # the settings have the last word
-            said["dialect"], said["time_to_live"], now = row.dialect, None, None
-        before = {name: getattr(row, name) for name in said}
-        for name, value in said.items():
-            setattr(row, name, value)
-        row.registered_by, row.heartbeat_at, row.is_draining = actor, now, False
-        row.save(update_fields=[*said, "registered_by", "heartbeat_at", "is_draining"])
-        changes = audit.changes_between(before, said)
+        transaction_lock(f"services of {actor.pk}")  # so that they are counted right
+        row = _locked_or_new(kind, base_url, source)
+        comes = row.left_at is not None
+        if not comes and not row.is_registered:
+            return instance_change(actor=actor, instance=row, changes={"version": described.version}), False
+        if not comes:
+            _check_owner(row, actor)
+        changes = _take_in(row, described)
+        row.registered_by, row.left_at = actor, None
+        row.heartbeat_at = None if row.time_to_live is None else timezone.now()
+        if comes:
+            row.source = source
+        if source == Source.ADMIN:
+            row.administered = sorted({*row.administered, "weight", "tags"})
+        row.save()
+        if comes:
+            _check_number(actor)
+            changes = {"base_url": (None, base_url), **changes}
         if changes:
-            audit.record(Action.SERVICE_CHANGED, actor=actor, target=row, changes=changes)
-    return row, False
+            action = Action.SERVICE_REGISTERED if comes else Action.SERVICE_CHANGED
+            audit.record(action, actor=actor, target=row, changes=changes, reason=reason)
+        tell_if_changed(row)
+    return row, comes
+
+
+def _locked_or_new(kind: str, base_url: str, source: Source) -> ServiceInstance:
+    """Return the row of an instance; one that there was none of is like one that has left."""
+    while True:
+        new = {"source": source, "left_at": timezone.now()}
+        row, _is_new = ServiceInstance.objects.get_or_create(kind=kind, base_url=base_url, defaults=new)
+        locked = ServiceInstance.objects.select_for_update(no_key=True).filter(pk=row.pk).first()
+        if locked is not None:  # else it was deleted for good in between
+            return locked
+
+
+def _check_owner(row: ServiceInstance, actor: User) -> None:
+    """Raise ApiError (service_exists) unless it is theirs, or nobody's and without a heartbeat."""
+    if row.registered_by_id != actor.pk and not (row.registered_by_id is None and row.has_gone()):
+        raise ApiError(ErrorCode.SERVICE_EXISTS)
+
+
+def _take_in(row: ServiceInstance, described: Described) -> dict[str, tuple[Any, Any]]:
+    """Let a row say what was said of it, but for what an administrator set. Return what changed."""
+    said = {**asdict(described), "is_draining": False}
+    said = {name: value for name, value in said.items() if name not in row.administered}
+    changes = audit.changes_between({name: getattr(row, name) for name in said}, said)
+    for name in changes:
+        setattr(row, name, said[name])
+    return changes
+
+
+def _check_number(actor: User) -> None:
+    """Raise ApiError (too_many_services) if a user has too many. Those without a heartbeat make room first."""
+    own = ServiceInstance.objects.filter(registered_by=actor)
+    there = own.filter(left_at=None)
+    if there.count() > MAX_INSTANCES:
+        for row in there.select_for_update(no_key=True).order_by("pk"):
+            if row.has_gone():
+                instance_leaves(row)
+    if there.count() > MAX_INSTANCES or own.count() > MAX_KEPT:
+        raise ApiError(ErrorCode.TOO_MANY_SERVICES)
 
 
 def instance_change(
@@ -97,44 +146,110 @@ def instance_change(
     instance: ServiceInstance,
     changes: Mapping[str, Any],
     reason: str = "",
+    by_owner: bool = False,
     precondition: Callable[[], None] | None = None,
 ) -> ServiceInstance:
-    """Change what CHANGEABLE names. Raises Http404 if it is gone."""
+    """Change what CHANGEABLE names. A registration may change what the owner did, not what an administrator did.
+
+    Raises Http404 if it is gone.
+    """
     with transaction.atomic():
-        row = ServiceInstance.objects.select_for_update().filter(pk=instance.pk).first()
+        row = ServiceInstance.objects.select_for_update(no_key=True).filter(pk=instance.pk).first()
         if row is None:
             raise Http404
         if precondition:
             precondition()
-        before = {name: getattr(row, name) for name in changes}
-        changed = audit.changes_between(before, changes)
+        administered = row.administered if by_owner else _administered(row, changes)
+        changed = audit.changes_between({name: getattr(row, name) for name in changes}, changes)
+        if not changed and administered == row.administered:
+            return row
+        row.administered = administered
         for name in changed:
             setattr(row, name, changes[name])
-        if changed:
-            row.save(update_fields=list(changed))
-            audit.record(Action.SERVICE_CHANGED, actor=actor, target=row, changes=changed, reason=reason)
+        row.save(update_fields=["administered", *changed])
+        audit.record(Action.SERVICE_CHANGED, actor=actor, target=row, changes=changed, reason=reason)
+        tell_if_changed(row)
     return row
 
 
+def _administered(row: ServiceInstance, changes: Mapping[str, Any]) -> list[str]:
+    names = {*row.administered, *(_ADMINISTERED & changes.keys())}
+    if changes.get("is_draining") is False:
+        names.discard("is_draining")  # the owner may drain it from now on, and end that
+    return sorted(names)
+
+
 def instance_heartbeat(*, instance: ServiceInstance) -> None:
-    """It is alive. Whoever was gone comes back. Raises Http404 if it was deregistered."""
-    if not ServiceInstance.objects.filter(pk=instance.pk).update(heartbeat_at=timezone.now()):
+    """It is alive. Whoever was silent comes back. Raises Http404 if it has left."""
+    alive = ServiceInstance.objects.filter(pk=instance.pk, left_at=None)
+    if not alive.update(heartbeat_at=timezone.now()):
         raise Http404
 
 
-def instance_delete(*, actor: User, instance: ServiceInstance, reason: str = "") -> None:
-    """Take an instance out. Commands that it works on wait until it, or another, is there again.
+def instance_heartbeat_of(*, owner: User, instance_id: str) -> None:
+    """The same, from somebody who registers it once more and was answered before; nothing if it is not theirs now."""
+    ServiceInstance.objects.filter(
+        pk=instance_id, registered_by=owner, left_at=None, time_to_live__isnull=False
+    ).update(heartbeat_at=timezone.now())
 
-    Raises ApiError (service_of_settings): those come back by themselves, and can be disabled.
+
+def instance_delete(*, actor: User, instance: ServiceInstance, reason: str = "") -> None:
+    """Take an instance out: it is asked only after the work that it has. To register anew brings it back.
+
+    Raises Http404 if it has left, ApiError (service_of_settings) for those that would come back by themselves: they
+    can be disabled.
     """
     with transaction.atomic():
-        row = ServiceInstance.objects.select_for_update().filter(pk=instance.pk).first()
+        row = ServiceInstance.objects.select_for_update(no_key=True).filter(pk=instance.pk, left_at=None).first()
         if row is None:
             raise Http404
         if not row.is_registered:
             raise ApiError(ErrorCode.SERVICE_OF_SETTINGS)
         audit.record(Action.SERVICE_DEREGISTERED, actor=actor, target=row, reason=reason)
+        instance_leaves(row)
+
+
+def instance_forget(*, actor: User, instance: ServiceInstance, reason: str = "") -> None:
+    """Delete an instance that has left for good, and that it was disabled. Raises Http404 if it has not left."""
+    with transaction.atomic():
+        row = ServiceInstance.objects.select_for_update().filter(pk=instance.pk, left_at__isnull=False).first()
+        if row is None:
+            raise Http404
+        audit.record(Action.SERVICE_DEREGISTERED, actor=actor, target=row, reason=reason)
         row.delete()
+
+
+def instance_leaves(row: ServiceInstance) -> None:
+    """Let an instance leave, whose row the caller has locked. How it is will be found out when it comes back."""
+    row.left_at = timezone.now()
+    row.is_healthy, row.health_since, row.health_reason = None, None, ""
+    row.successes_in_row = row.failures_in_row = 0
+    row.save()
+    tell_if_changed(row)
+
+
+def silent_instances_leave() -> None:
+    """Let those leave that have sent no heartbeat for a day."""
+    silent = ServiceInstance.objects.filter(
+        left_at=None, time_to_live__isnull=False, heartbeat_at__lt=timezone.now() - SILENT_KEPT
+    ).exclude(source__in=FROM_SETTINGS)
+    for pk in list(silent.values_list("pk", flat=True)):
+        with transaction.atomic():
+            row = silent.select_for_update(no_key=True).filter(pk=pk).first()  # unless it sent one meanwhile
+            if row is not None:
+                instance_leaves(row)
+
+
+def left_instances_delete() -> None:
+    """Delete those for good that left long ago. What an administrator disabled stays, to stay disabled."""
+    long_ago = timezone.now() - LEFT_KEPT - timedelta(seconds=settings.STAGE_TIME_LIMIT)
+    left = ServiceInstance.objects.filter(left_at__lt=long_ago, is_disabled=False)
+    for pk in list(left.values_list("pk", flat=True)):
+        with transaction.atomic():
+            # The lock keeps a check from being written down between the deletion of the others and of the row.
+            row = left.select_for_update().filter(pk=pk).first()
+            if row is not None:
+                row.delete()
 
 
 def breaker_reset(*, actor: User, instance: ServiceInstance, reason: str) -> None:

@@ -14,8 +14,10 @@ from accounts.signals import access_changed, session_ended
 from commands.api.serializers import EventOutput
 from commands.events import command_event_recorded
 from commands.models import CommandEvent
+from integrations.events import ServiceChanged, service_changed
 
 ALL_SOCKETS = "sockets"
+SERVICES = "services"
 
 
 def command_group(command_id: UUID) -> str:
@@ -34,6 +36,13 @@ def user_group(user_id: UUID) -> str:
 def send_command_event(event: CommandEvent, **_kwargs: Any) -> None:
     payload = dict(EventOutput(event).data)
     _send(command_group(event.command_id), {"type": "command.event", "payload": payload})
+
+
+@receiver(service_changed)
+def send_service_changed(event: ServiceChanged, **_kwargs: Any) -> None:
+    service = {"id": str(event.service_id), "kind": str(event.kind), "base_url": event.base_url}
+    payload = {"service": service, "state": str(event.state), "reason": event.reason}
+    _send(SERVICES, {"type": "service.changed", "payload": payload})
 
 
 @receiver(session_ended)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts.sign_in import SignIn, sign_in_by_credential, sign_in_by_token
 from gateway.api.errors import CATALOGUE, ApiError, ErrorCode
 from gateway.origin import origin_of_scope
-from notifications.broadcast import ALL_SOCKETS, command_group, session_group, user_group
+from notifications.broadcast import ALL_SOCKETS, SERVICES, command_group, session_group, user_group
 from notifications.closing import CloseCode, SocketClosedError
 from notifications.delivery import Delivery, read_last_seqs
 from notifications.frames import (
@@ -30,7 +30,7 @@ from notifications.frames import (
     read_rooms,
     read_token,
 )
-from notifications.rooms import CommandRoom, command_of_room
+from notifications.rooms import SERVICES_ROOM, CommandRoom, command_of_room
 from notifications.tickets import ticket_redeem
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ REDIS_SECONDS = 5.0  # for leaving all groups
 MAX_ROOMS = 200
 # A room tells what this route tells: whom a rule keeps from the one gets the other no more.
 READ_PERMISSION, READ_ROUTE = "commands.read_own_command", "GET command-events"
+SERVICES_PERMISSION, SERVICES_ROUTE = "integrations.view_serviceinstance", "GET services"
 
 
 class GatewayConsumer(AsyncWebsocketConsumer):
@@ -121,7 +122,7 @@ class GatewayConsumer(AsyncWebsocketConsumer):
 
     async def _on_subscribe(self, frame: Frame) -> None:
         rooms, after = read_rooms(frame), read_after(frame)
-        commands = {room: command_of_room(room) for room in rooms}
+        commands = {room: command_of_room(room) for room in rooms if room != SERVICES_ROOM}
         sign_in = await self._signed_in_still()
         allowed = _may_read(sign_in)
         wanted = [command_id for command_id in commands.values() if command_id] if allowed else []
@@ -141,25 +142,43 @@ class GatewayConsumer(AsyncWebsocketConsumer):
             else:
                 members.add(command_id)
                 joined[room] = _room_from(command_id, after.get(room, 0), *known[command_id])
+        others, denied_others = await self._join_services(sign_in) if SERVICES_ROOM in rooms else ([], [])
         # First the groups, then the look into the database that delivery begins with: nothing falls between them.
         for command_id in members:
             await self._enter(command_group(command_id))
-        self.delivery.answer(frame_text("subscribed", {"rooms": list(joined), "denied": denied}, frame.id))
+        answer = {"rooms": [*joined, *others], "denied": [*denied, *denied_others]}
+        self.delivery.answer(frame_text("subscribed", answer, frame.id))
         for command_room in joined.values():
             self.delivery.join(command_room)
 
+    async def _join_services(self, sign_in: SignIn) -> tuple[list[str], list[dict[str, str]]]:
+        """Return the room if it could be joined, else why not."""
+        if not _may_see_services(sign_in):
+            return [], [{"room": SERVICES_ROOM, "code": str(ErrorCode.PERMISSION_DENIED)}]
+        await self._enter(SERVICES)
+        return [SERVICES_ROOM], []
+
     async def _on_unsubscribe(self, frame: Frame) -> None:
-        commands = {room: command_of_room(room) for room in read_rooms(frame)}
+        rooms = read_rooms(frame)
+        commands = {room: command_of_room(room) for room in rooms}
         left = {room: command_id for room, command_id in commands.items() if command_id in self.delivery.rooms}
         for command_id in left.values():
             self.delivery.leave(command_id)
-        self.delivery.answer(frame_text("unsubscribed", {"rooms": list(left)}, frame.id))
-        await self._leave(*(command_group(command_id) for command_id in left.values()))
+        others = [SERVICES_ROOM] if SERVICES_ROOM in rooms and SERVICES in self._groups else []
+        if others:
+            self.delivery.leave_services()
+        self.delivery.answer(frame_text("unsubscribed", {"rooms": [*left, *others]}, frame.id))
+        groups = [command_group(command_id) for command_id in left.values()]
+        await self._leave(*groups, *([SERVICES] if others else []))
 
     # --- news from the channel layer --------------------------------------------------------------------------------
 
     async def command_event(self, message: dict[str, Any]) -> None:
         self.delivery.hear(message["payload"])
+
+    async def service_changed(self, message: dict[str, Any]) -> None:
+        if SERVICES in self._groups:  # it may have been on its way when the room was left
+            self.delivery.hear_of_service(message["payload"])
 
     async def session_ended(self, _message: dict[str, Any]) -> None:
         raise SocketClosedError(CloseCode.NOT_SIGNED_IN)
@@ -233,6 +252,8 @@ class GatewayConsumer(AsyncWebsocketConsumer):
         before, self.sign_in = self.sign_in, sign_in
         reasons = list(sign_in.obligations)
         if before is not None and _may_read(before) and not _may_read(sign_in):
+            reasons.append(ErrorCode.PERMISSION_DENIED)
+        if SERVICES in self._groups and not _may_see_services(sign_in):
             reasons.append(ErrorCode.PERMISSION_DENIED)
         if reasons:
             self._tell(reasons[0], str(CATALOGUE[reasons[0]].title), frame_id)
@@ -329,6 +350,10 @@ class GatewayConsumer(AsyncWebsocketConsumer):
 
 def _may_read(sign_in: SignIn) -> bool:
     return sign_in.allows(READ_PERMISSION) and READ_ROUTE not in sign_in.denied_routes
+
+
+def _may_see_services(sign_in: SignIn) -> bool:
+    return sign_in.allows(SERVICES_PERMISSION) and SERVICES_ROUTE not in sign_in.denied_routes
 
 
 def _room_from(command_id: UUID, after: int, last_seq: int, ended: bool) -> CommandRoom:  # noqa: FBT001 - as it is stored

@@ -41,6 +41,7 @@ class Delivery:
         self.rooms: dict[UUID, CommandRoom] = {}
         self._send = send
         self._answers: deque[str] = deque()
+        self._services: dict[str, dict[str, Any]] = {}
         self._news = asyncio.Event()
 
     def answer(self, text: str) -> None:
@@ -71,6 +72,14 @@ class Delivery:
             room.hear(payload)
             self._news.set()
 
+    def hear_of_service(self, payload: dict[str, Any]) -> None:
+        """Take in the news of an instance. Of what a slow client has not read yet, the latest alone is kept."""
+        self._services[payload["service"]["id"]] = payload
+        self._news.set()
+
+    def leave_services(self) -> None:
+        self._services.clear()
+
     async def resync(self, user: User) -> None:
         """Look whether the database knows more than was heard: broadcasts can get lost."""
         open_rooms = [room for room in self.rooms.values() if not room.ended]
@@ -89,6 +98,10 @@ class Delivery:
             await self._news.wait()
             self._news.clear()
             await self._send_answers()
+            while self._services:
+                payload = self._services.pop(next(iter(self._services)))
+                await self._send(frame_text("service.changed", payload))
+                await self._send_answers()
             for room in list(self.rooms.values()):
                 await self._advance(room)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from commands.states import TERMINAL
 
 MAX_PENDING = 20
+SERVICES_ROOM = "services"
 _COMMAND_PREFIX = "command:"
 
 

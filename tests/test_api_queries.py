@@ -1,6 +1,7 @@
 """A read costs the same number of queries whatever there is."""
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -55,6 +56,25 @@ def test_each_read_costs_as_much_with_twenty_rows_as_with_one(api, alice):
     many = {path: len(queries_of(client, path)) for path in paths_of(command)}
     assert list(few.values()) == list(many.values())
     assert max(many.values()) <= 3, many
+
+
+def test_each_read_of_services_costs_as_much_with_twenty_as_with_one(api, admin):
+    client = api(admin)
+    client.get("/api/v2/me")
+
+    def counts(number):
+        for each in range(number):
+            row = ServiceInstance.objects.create(kind="runner", base_url=f"http://runner-{number}-{each}", source="api")
+            ServiceCheck.objects.bulk_create(ServiceCheck(instance=row, ok=True, latency_ms=3) for _ in range(number))
+        own = f"/api/v2/services/{row.id}"
+        paths = ("/api/v2/services?limit=100", own, f"{own}/checks", "/health/services/runner")
+        cache.delete("service-health:runner")
+        return {path.replace(str(row.id), "id"): len(queries_of(client, path)) for path in paths}
+
+    few = counts(1)
+    assert counts(MANY) == few
+    assert few["/health/services/runner"] == 2
+    assert queries_of(client, "/health/services/runner") == []  # it is remembered for a moment
 
 
 ADMIN_LISTS = [

@@ -13,6 +13,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='command',
             name='target',
-            field=models.CharField(blank=True, help_text='the tag that an instance must have to get it', max_length=50),
+            field=models.CharField(blank=True, db_default='', default='', help_text='the tag that an instance must have to get it', max_length=50),
         ),
     ]

@@ -36,10 +36,11 @@ def cancel_step(command: Command) -> datetime | None:
     try:
         run = open_run(runs)
         if run is None:
-            if runs[-1].error_code not in _UNKNOWN and runs[-1].outcome != Outcome.ABANDONED:
+            asked = [each for each in runs if each.instance]  # the others found nobody to give it to
+            if not asked or (asked[-1].error_code not in _UNKNOWN and asked[-1].outcome != Outcome.ABANDONED):
                 _cancelled(command, [])
                 return None
-            run = _find_out(command, runs)
+            run = _find_out(command, runs, asked[-1].instance)
         report = _stop(command, run)
     except NotFoundError:
         _cancelled(command, runs)
@@ -55,10 +56,10 @@ def cancel_step(command: Command) -> datetime | None:
     return None
 
 
-def _find_out(command: Command, runs: list[StageRun]) -> StageRun:
+def _find_out(command: Command, runs: list[StageRun], base_url: str) -> StageRun:
     """Ask the runner what it made of the work that it was given, to be stopped."""
     spec = STAGES[Stage.RUNNER]
-    instance = choose(ServiceKind.RUNNER, prefer=runs[-1].instance)
+    instance = choose(ServiceKind.RUNNER, prefer=base_url)
     run = begin_run(command, Stage.RUNNER, len(runs) + 1, instance.base_url)
     try:
         report = client_for(instance).recover(spec.request(command), idempotency_key=run.idempotency_key)

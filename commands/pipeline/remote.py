@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def client_of(run: StageRun) -> StageClient[Any]:
-    """Return a client of the instance that has the work; of another, if that one is no longer known."""
+    """Return a client of the instance that has the work. Raises TransientError if that one is no longer known."""
     return client_for(choose(ServiceKind(run.stage), prefer=run.instance))
 
 

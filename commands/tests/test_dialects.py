@@ -288,13 +288,13 @@ class TestItCannotBeStopped:
         assert command.status == Status.COMPLETED
         assert command.result.output == "hello"
 
-    def test_what_it_never_got_is_not_given_to_it_to_be_cancelled(self, alice, services, settings):
-        settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": ["http://127.0.0.1:1"]}
+    def test_what_it_never_got_is_not_given_to_it_to_be_cancelled(self, alice, services):
+        services.runner.fault("fail", path="/api/v1/process", status=503, retry_after=0)
         command = drive_until(
             command_submit(user=alice, text="echo hello"),
             lambda command: command.stage_runs.filter(error_code="runner_unavailable").exists(),
         )
-        settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": [services.runner.url]}
+        services.runner.behave()
         command_cancel(command=command)
         command = drive(command)
         assert command.status == Status.CANCELLED

@@ -2,14 +2,17 @@
 
 import pytest
 import requests  # noqa: TID251 - compares with what the service itself hands out
+from django.db import connection
 
-from commands.models import Outcome, StageRun
-from commands.services import command_submit
+from commands.models import Command, Outcome, StageRun
+from commands.services import command_cancel, command_submit
 from commands.states import Stage, Status
-from conftest import drive
+from conftest import drive, drive_until
 from files.selectors import file_text
+from gateway.ids import new_id
 from integrations.discovery import sync_instances
 from integrations.models import ServiceInstance
+from integrations.services import instance_delete
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -101,3 +104,52 @@ def test_calls_that_fail_make_an_instance_ill_and_the_work_goes_to_another(alice
     before = StageRun.objects.filter(instance=ill.base_url).count()
     drive(command_submit(user=alice, text="echo hello"))
     assert StageRun.objects.filter(instance=ill.base_url).count() == before
+
+
+def at_work(alice, sandbox, settings):
+    """Return a command that the runner has accepted; there is another one, which does not even answer."""
+    settings.SERVICE_URLS |= {"runner": []}
+    settings.SERVICE_PRIVATE_ADDRESSES = True
+    for url in (sandbox.runner.url, "http://127.0.0.1:1"):
+        ServiceInstance.objects.create(kind="runner", base_url=url, source="api", is_healthy=url == sandbox.runner.url)
+    runs = StageRun.objects.filter(stage=Stage.RUNNER).exclude(remote_id="")
+    return drive_until(command_submit(user=alice, text="echo hello"), lambda _command: runs.exists())
+
+
+def test_an_instance_that_has_left_is_asked_after_what_it_has(alice, sandbox, settings):
+    command = at_work(alice, sandbox, settings)
+    instance_delete(actor=alice, instance=ServiceInstance.objects.get(base_url=sandbox.runner.url))
+    assert drive(command).status == Status.COMPLETED
+    assert command.stage_runs.filter(stage=Stage.RUNNER).count() == 1
+    assert sandbox.runner.works_of(f"{command.id}:runner") == 1
+
+
+def test_nobody_else_is_asked_for_the_work_of_one_that_nobody_knows_any_more(alice, sandbox, settings):
+    command = at_work(alice, sandbox, settings)
+    ServiceInstance.objects.filter(base_url=sandbox.runner.url).delete()
+    settings.STAGE_RETRY_WINDOW = 0
+    command = drive(command)
+    assert (command.status, command.error_code) == (Status.FAILED, "runner_unavailable")
+    assert command.stage_runs.filter(stage=Stage.RUNNER).count() == 1
+    assert ServiceInstance.objects.get().failures_in_row == 0
+
+
+def test_what_nobody_was_given_is_cancelled_without_asking_anybody(alice, sandbox, settings):
+    runner = settings.SERVICE_URLS["runner"]
+    settings.SERVICE_URLS |= {"runner": []}
+    tries = StageRun.objects.filter(stage=Stage.RUNNER)
+    command = drive_until(command_submit(user=alice, text="echo hello"), lambda _command: tries.exists())
+    settings.SERVICE_URLS |= {"runner": runner}
+    command_cancel(command=command)
+    assert drive(command).status == Status.CANCELLED
+    assert sandbox.runner.works_of(f"{command.id}:runner") == 0
+
+
+def test_the_release_before_this_one_inserts_commands_without_a_target(alice):
+    command = command_submit(user=alice, text="echo hello")
+    columns = [field.column for field in Command._meta.concrete_fields if field.column not in ("id", "target")]
+    names = ", ".join(columns)
+    with connection.cursor() as cursor:
+        insert = f"INSERT INTO commands_command (id, {names}) SELECT %s, {names} FROM commands_command"  # noqa: S608 - names of columns
+        cursor.execute(insert, [new_id().hex])
+    assert list(Command.objects.exclude(id=command.id).values_list("target", flat=True)) == [""]

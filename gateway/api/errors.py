@@ -47,6 +47,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_API_KEYS = "too_many_api_keys"
     SERVICE_EXISTS = "service_exists"
     SERVICE_OF_SETTINGS = "service_of_settings"
+    TOO_MANY_SERVICES = "too_many_services"
     ALARM_IS_OVER = "alarm_is_over"
     COMMAND_NOT_FINISHED = "command_not_finished"
     COMMAND_NOT_CANCELLABLE = "command_not_cancellable"
@@ -89,6 +90,7 @@ CATALOGUE: dict[ErrorCode, ErrorType] = {
     ErrorCode.TOO_MANY_API_KEYS: ErrorType(409, _("You have too many API keys. Revoke one that is not needed.")),
     ErrorCode.SERVICE_EXISTS: ErrorType(409, _("Another user has registered this instance.")),
     ErrorCode.SERVICE_OF_SETTINGS: ErrorType(409, _("The settings name this instance. Disable it instead.")),
+    ErrorCode.TOO_MANY_SERVICES: ErrorType(409, _("You have too many instances. Deregister some that are not needed.")),
     ErrorCode.ALARM_IS_OVER: ErrorType(409, _("The alarm is over.")),
     ErrorCode.COMMAND_NOT_FINISHED: ErrorType(409, _("The command has not finished yet.")),
     ErrorCode.COMMAND_NOT_CANCELLABLE: ErrorType(409, _("The command has already ended.")),

@@ -276,6 +276,7 @@ for _task, _hours in {
     "accounts.tasks.delete_settled_mails": 6,
     "integrations.tasks.delete_old_alarms": 6,
     "integrations.tasks.delete_old_checks": 1,
+    "integrations.tasks.delete_left_services": 1,
     "commands.tasks.delete_old_steps": 6,
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}

@@ -109,5 +109,6 @@ def latency(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
 
 
 def _watched(rule: AlarmRule) -> list[ServiceInstance]:
-    """Return the instances that are to work: nobody need hear of one that drains or is disabled."""
-    return list(ServiceInstance.objects.filter(kind__in=kinds_of(rule), is_disabled=False, is_draining=False))
+    """Return the instances that are to work: nobody need hear of one that drains, is disabled or has left."""
+    to_work = ServiceInstance.objects.filter(left_at=None, is_disabled=False, is_draining=False)
+    return list(to_work.filter(kind__in=kinds_of(rule)))

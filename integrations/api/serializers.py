@@ -6,7 +6,14 @@ from rest_framework import serializers
 
 from gateway.api.serializers import PageQuery, StrictBooleanField, StrictCharField, StrictIntegerField, StrictSerializer
 from integrations.clients.breaker import BreakerState, states_of
-from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
+from integrations.models import (
+    MAX_TIME_TO_LIVE,
+    MIN_TIME_TO_LIVE,
+    ServiceCheck,
+    ServiceInstance,
+    ServiceKind,
+    ServiceState,
+)
 from integrations.selectors import LAST_CHECKS, latency_of, recent_checks
 
 
@@ -25,9 +32,9 @@ class LatencyOutput(serializers.Serializer[Any]):
 class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
     """An instance; `context_of` gives the context."""
 
-    state = serializers.ChoiceField(choices=ServiceState.choices)
-    reason = serializers.CharField(source="health_reason", help_text="Why it is unhealthy; empty if it is not.")
-    since = serializers.DateTimeField(source="health_since", allow_null=True, help_text="Of its health.")
+    state = serializers.ChoiceField(choices=[choice for choice in ServiceState.choices if choice[0] != "left"])
+    reason = serializers.CharField(help_text="Why it is unhealthy; empty if it is not.")
+    since = serializers.DateTimeField(allow_null=True, help_text="Of its health.")
     breaker = serializers.SerializerMethodField(help_text="`open`: it timed out several times, and is left alone.")
     latency = serializers.SerializerMethodField(help_text="Of the checks of the last quarter of an hour.")
     last_checks = serializers.SerializerMethodField()
@@ -92,12 +99,15 @@ class ServiceInput(_Described):
     dialect = StrictCharField(max_length=30, required=False, help_text="How it speaks; `standard` if not given.")
     base_url = StrictCharField(max_length=300, help_text="`http://` or `https://`, without a query.")
     time_to_live = StrictIntegerField(
-        min_value=5, max_value=3600, default=60, help_text="Seconds without a heartbeat after which it leaves."
+        min_value=MIN_TIME_TO_LIVE,
+        max_value=MAX_TIME_TO_LIVE,
+        default=60,
+        help_text="Seconds without a heartbeat after which it leaves.",
     )
 
 
 class ServiceChangeInput(_Described):
-    time_to_live = StrictIntegerField(min_value=5, max_value=3600, required=False)
+    time_to_live = StrictIntegerField(min_value=MIN_TIME_TO_LIVE, max_value=MAX_TIME_TO_LIVE, required=False)
     is_draining = StrictBooleanField(required=False)
     is_disabled = StrictBooleanField(required=False)
     reason = StrictCharField(max_length=200, required=False, help_text="For the audit record.")

@@ -32,6 +32,7 @@ from integrations.services import (
     instance_change,
     instance_delete,
     instance_heartbeat,
+    instance_heartbeat_of,
     instance_register,
 )
 
@@ -68,8 +69,8 @@ class ServiceListView(ApiView):
         It is in use once a check has found it healthy, and stays as long as heartbeats come.
         """
         given = self.read_body(request, ServiceInput)
-
         kind = given.pop("kind")
+        registered: list[ServiceInstance] = []
 
         def begin() -> Callable[[], Response]:
             dialect = checked_dialect(kind, given.pop("dialect", STANDARD))
@@ -78,12 +79,16 @@ class ServiceListView(ApiView):
 
             def register() -> Response:
                 row, is_new = instance_register(actor=request.user, kind=kind, base_url=base_url, described=described)
+                registered.append(row)
                 headers = {"Location": f"{request.path}/{row.id}"}
                 return Response(output_of(row), 201 if is_new else 200, headers=headers)
 
             return register
 
-        return answer_once(request, begin)
+        answer = answer_once(request, begin)
+        if not registered:  # it was answered before; whoever asks again is alive
+            instance_heartbeat_of(owner=request.user, instance_id=answer.data["id"])
+        return answer
 
 
 class ServiceView(ApiView):
@@ -106,7 +111,7 @@ class ServiceView(ApiView):
 
     @extend_schema(responses={204: None})
     def delete(self, request: SignedInRequest, service_id: UUID) -> Response:
-        """Deregister an instance of yours. One that works on commands should drain first."""
+        """Deregister an instance of yours. It gets no more work, and is asked after what it has."""
         instance_delete(actor=request.user, instance=own_instance_get(request.auth, service_id))
         return Response(status=204)
 
@@ -126,9 +131,13 @@ class ServiceDrainView(ApiView):
 
     @extend_schema(request=None, responses=ServiceOutput)
     def post(self, request: SignedInRequest, service_id: UUID) -> Response:
-        """Give an instance of yours no new work; it keeps what it has. To register anew ends that."""
+        """Give an instance of yours no new work; it keeps what it has.
+
+        To register anew ends that, unless an administrator did it.
+        """
         row = own_instance_get(request.auth, service_id)
-        row = instance_change(actor=request.user, instance=row, changes={"is_draining": True})
+        own = row.registered_by_id == request.user.pk
+        row = instance_change(actor=request.user, instance=row, changes={"is_draining": True}, by_owner=own)
         return Response(output_of(row))
 
 

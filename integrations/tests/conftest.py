@@ -1,8 +1,15 @@
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from rest_framework.test import APIClient
 
+from accounts.models import User
+from accounts.tests.people import client_with_key, person_with
+from integrations import addresses
 from integrations.clients import http
+from integrations.tests.registering import SCOPES
 from integrations.tests.servers import Server
 
 
@@ -12,3 +19,29 @@ def server() -> Iterator[Server]:
     yield server
     http.forget_connections()
     server.close()
+
+
+@pytest.fixture(autouse=True)
+def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """What each name resolves to. A name that is not there cannot be resolved: no test asks the real resolver."""
+    names: dict[str, list[str]] = {}
+
+    def resolve(host: str) -> list[str]:
+        if host not in names:
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+        return names[host]
+
+    monkeypatch.setattr(addresses, "_resolve", resolve)
+    return names
+
+
+@pytest.fixture
+def owner(db: None) -> User:
+    return person_with("owner", "service")
+
+
+@pytest.fixture
+def machine(owner: User, settings: Any) -> APIClient:
+    """The client of a service on this machine: an API key of role `service`."""
+    settings.SERVICE_PRIVATE_ADDRESSES = True
+    return client_with_key(owner, *SCOPES)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 
 from accounts.models import AuditEntry
@@ -15,38 +16,9 @@ from integrations.clients.errors import Reason, TransientError
 from integrations.health import Look, checked
 from integrations.models import ServiceInstance
 from integrations.registry import ServiceKind, choose
+from integrations.tests.registering import ONE, SCOPES, SERVICES, path_of, registered
 
 pytestmark = pytest.mark.django_db
-
-SERVICES = "/api/v2/services"
-SCOPES = ("integrations.view_serviceinstance", "integrations.register_serviceinstance")
-ONE = {"kind": "runner", "base_url": "http://127.0.0.1:9102", "version": "2.1", "weight": 3, "tags": ["gpu"]}
-
-
-@pytest.fixture(autouse=True)
-def _addresses_of_this_machine(settings):
-    settings.SERVICE_PRIVATE_ADDRESSES = True
-
-
-@pytest.fixture
-def owner(db):
-    return person_with("owner", "service")
-
-
-@pytest.fixture
-def machine(owner):
-    """The client of a service: an API key of role `service`."""
-    return client_with_key(owner, *SCOPES)
-
-
-def path_of(row, tail=""):
-    return f"{SERVICES}/{row['id']}{tail}"
-
-
-def registered(client, **change):
-    answer = client.post(SERVICES, {**ONE, **change})
-    assert answer.status_code in (200, 201), answer.content
-    return answer.json()
 
 
 def test_a_service_registers_itself_with_an_api_key(machine, owner):
@@ -75,19 +47,6 @@ def test_after_a_restart_it_registers_anew_and_is_the_same(machine):
     again = answer.json()
     assert (again["id"], again["version"], again["is_draining"]) == (row["id"], "2.2", False)
     assert ServiceInstance.objects.count() == 1
-
-
-def test_another_user_cannot_take_it_over(machine, api):
-    registered(machine)
-    other = client_with_key(person_with("other", "service"), *SCOPES)
-    problem_of(other.post(SERVICES, ONE), ErrorCode.SERVICE_EXISTS)
-
-
-def test_one_that_the_settings_name_learns_what_it_says_and_stays_one_of_the_settings(machine):
-    ServiceInstance.objects.create(kind="runner", base_url=ONE["base_url"], source="settings")
-    row = registered(machine)
-    assert (row["source"], row["weight"], row["time_to_live"]) == ("settings", 3, None)
-    problem_of(machine.delete(path_of(row)), ErrorCode.SERVICE_OF_SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +87,10 @@ def test_without_heartbeats_it_leaves_by_itself_and_comes_back_with_one(machine)
     checked(ServiceInstance.objects.get().id, Look(ok=True, reason="", latency_ms=1))
     assert choose(ServiceKind.RUNNER).base_url == ONE["base_url"]
     ServiceInstance.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
-    assert machine.get(path_of(row)).json()["state"] == "unhealthy"
+    silent = machine.get(path_of(row)).json()
+    assert (silent["state"], silent["reason"]) == ("unhealthy", "sends no heartbeat")
+    with pytest.raises(TransientError):
+        choose(ServiceKind.RUNNER)
     answer = machine.post(path_of(row, "/heartbeat"))
     assert (answer.status_code, answer.content) == (204, b"")
     assert machine.get(path_of(row)).json()["state"] == "healthy"
@@ -138,13 +100,6 @@ def test_drained_it_gets_no_new_work(machine):
     row = registered(machine)
     assert machine.post(path_of(row, "/drain")).json()["state"] == "draining"
     assert AuditEntry.objects.get(action="service_changed").changes == {"is_draining": [False, True]}
-
-
-def test_its_owner_takes_it_out(machine):
-    row = registered(machine)
-    assert machine.delete(path_of(row)).status_code == 204
-    problem_of(machine.get(path_of(row)), ErrorCode.NOT_FOUND)
-    problem_of(machine.post(path_of(row, "/heartbeat")), ErrorCode.NOT_FOUND)
 
 
 @pytest.mark.parametrize(("method", "tail"), [("delete", ""), ("post", "/heartbeat"), ("post", "/drain")])
@@ -190,7 +145,7 @@ def test_what_changes_by_itself_is_sent_again(machine):
     assert machine.get(path_of(row), HTTP_IF_NONE_MATCH=etag).status_code == 200
 
 
-def test_checks_are_listed_and_summed_up(machine):
+def test_checks_are_listed_and_summed_up(machine, admin_client):
     row = registered(machine)
     for latency in range(1, 21):
         checked(ServiceInstance.objects.get().id, Look(ok=True, reason="", latency_ms=latency))
@@ -201,6 +156,8 @@ def test_checks_are_listed_and_summed_up(machine):
     page = machine.get(path_of(row, "/checks"), {"limit": 2}).json()
     assert [check["latency_ms"] for check in page["results"]] == [99, 20]
     assert machine.get(page["next"]).json()["results"][0]["latency_ms"] == 19
+    shown = admin_client.get(f"/admin/integrations/serviceinstance/{row['id']}/change/").content.decode()
+    assert "half within 11 ms, 95 % within 20 ms" in shown
 
 
 def test_a_breaker_is_seen_and_reset_with_a_reason(machine, admin_client):
@@ -229,9 +186,18 @@ def test_the_list_is_filtered_by_kind_at_a_constant_price(machine, django_assert
     assert fields_of(machine.get(SERVICES, {"kind": "x"})) == {"kind": "invalid_choice"}
 
 
-def test_strangers_learn_how_services_are_and_not_where(client, machine):
-    registered(machine)
-    checked(ServiceInstance.objects.get().id, Look(ok=True, reason="", latency_ms=7))
+def test_strangers_learn_how_services_are_and_not_where_nor_what_they_say(client, machine):
+    row = registered(machine)
+    assert client.get("/health/services/runner").json()["instances"][0]["reason"] == "not_checked"
+    for look in (Look(ok=False, reason="says 'secret'", latency_ms=1),) * 2:
+        checked(ServiceInstance.objects.get().id, look)
+    assert machine.get(path_of(row)).json()["reason"] == "says 'secret'"
+    assert client.get("/health/services/runner").json()["instances"][0]["reason"] == "not_checked"  # kept for a moment
+    cache.clear()
+    assert client.get("/health/services/runner").json()["instances"][0]["reason"] == "says_so"
+    for look in (Look(ok=True, reason="", latency_ms=7),) * 2:
+        checked(ServiceInstance.objects.get().id, look)
+    cache.clear()
     answer = client.get("/health/services")
     body = answer.json()
     assert (answer.status_code, body["status"]) == (200, "unavailable")
@@ -242,3 +208,12 @@ def test_strangers_learn_how_services_are_and_not_where(client, machine):
     assert runner["instances"][0]["latency_ms"] == {"p50": 7, "p95": 7}
     assert "9102" not in answer.content.decode()
     problem_of(client.get("/health/services/kitchen"), ErrorCode.NOT_FOUND)
+
+
+def test_who_has_left_or_is_silent_is_not_counted(client, machine):
+    registered(machine)
+    ServiceInstance.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
+    assert client.get("/health/services/runner").json()["total"] == 0
+    ServiceInstance.objects.update(heartbeat_at=timezone.now(), left_at=timezone.now())
+    cache.clear()
+    assert client.get("/health/services/runner").json()["total"] == 0

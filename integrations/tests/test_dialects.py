@@ -7,7 +7,7 @@ import sys
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from integrations.checks import check_dialects
+from integrations.checks import check_dialects, check_urls
 from integrations.clients.dialects import DIALECTS, client_for, names_of
 from integrations.registry import Instance, ServiceKind, instances
 
@@ -52,6 +52,11 @@ class TestStart:
         settings.SERVICE_REMOTE_DIRS = settings.SERVICE_REMOTE_DIRS | {kind: remote}
         with pytest.raises(ImproperlyConfigured, match=named):
             check_dialects()
+
+    def test_so_is_an_address_that_no_service_can_have(self, settings):
+        settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": ["dns+http://runner:9000/a", "http://runner/%2e"]}
+        with pytest.raises(ImproperlyConfigured, match="RUNNER_URLS: 'http://runner/%2e': Its path"):
+            check_urls()
 
     def test_what_can_work_is_let_pass(self, settings):
         settings.SERVICE_DIALECTS = {"segmentation": "a", "runner": "b", "archive": "b"}

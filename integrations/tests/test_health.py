@@ -5,10 +5,12 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from gateway.locks import alone
 from integrations import health
+from integrations.events import service_changed
 from integrations.health import Look, call_failed, check_instances, checked
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState, Source
-from integrations.tasks import delete_old_checks
+from integrations.tasks import check_services, delete_old_checks
 
 pytestmark = pytest.mark.django_db
 
@@ -16,8 +18,9 @@ OK, BAD = Look(ok=True, reason="", latency_ms=3), Look(ok=False, reason="says 'D
 
 
 @pytest.fixture(autouse=True)
-def _no_jitter(monkeypatch):
+def _at_once_and_on_this_machine(monkeypatch, settings):
     monkeypatch.setattr(health, "JITTER_SECONDS", 0)
+    settings.SERVICE_PRIVATE_ADDRESSES = True
 
 
 @pytest.fixture
@@ -151,3 +154,85 @@ def test_a_dialect_is_asked_where_it_answers(server, transactional_db):
     row.refresh_from_db()
     assert row.is_healthy
     assert server.requests[0][:2] == ("GET", "/api/v1/health")
+
+
+def runners(*urls, **fields):
+    fields = {"kind": ServiceKind.RUNNER, "source": Source.API, **fields}
+    return [ServiceInstance.objects.create(base_url=url, **fields) for url in urls]
+
+
+def test_who_has_left_or_is_silent_is_not_asked(server, transactional_db):
+    server.says({"status": "ok"})
+    now = timezone.now()
+    runners(f"{server.url}/left", left_at=now)
+    runners(f"{server.url}/silent", time_to_live=5, heartbeat_at=now - timedelta(seconds=6))
+    runners(f"{server.url}/there", time_to_live=3600, heartbeat_at=now)
+    check_instances()
+    assert [path for _method, path, *_rest in server.requests] == ["/there/health"]
+
+
+def test_one_that_fails_does_not_keep_the_others_from_being_checked(server, transactional_db, monkeypatch):
+    server.says({"status": "ok"})
+    odd, broken, good = runners(*(f"{server.url}/{name}" for name in ("odd", "broken", "good")))
+    ServiceInstance.objects.filter(pk=odd.pk).update(dialect="of a later release")
+    real = health.checked
+
+    def fails_for_one(instance_id, look):
+        if instance_id == broken.pk:
+            raise ValueError
+        real(instance_id, look)
+
+    monkeypatch.setattr(health, "checked", fails_for_one)
+    check_instances()
+    assert [row.checks.count() for row in (odd, broken, good)] == [1, 0, 1]
+    odd.refresh_from_db()
+    assert (odd.is_healthy, odd.health_reason) == (False, "cannot be checked")
+
+
+def test_a_round_ends_and_the_next_begins_with_those_that_were_left_out(server, transactional_db, monkeypatch):
+    server.says({"status": "ok"})
+    first, _second = runners(f"{server.url}/first", f"{server.url}/second")
+    ServiceInstance.objects.filter(pk=first.pk).update(checked_at=timezone.now())
+    monkeypatch.setattr(health, "ROUND_SECONDS", -1)
+    check_instances()
+    assert server.requests == []
+    monkeypatch.setattr(health, "ROUND_SECONDS", 60)
+    monkeypatch.setattr(health, "_WORKERS", 1)
+    check_instances()
+    assert [path for _method, path, *_rest in server.requests] == ["/second/health", "/first/health"]
+
+
+def test_there_is_one_round_at_a_time(server, transactional_db):
+    server.says({"status": "ok"})
+    runners(server.url)
+    with alone("check-services", lasts=60) as entered:
+        assert entered
+        check_services()
+    assert server.requests == []
+    check_services()
+    assert len(server.requests) == 1
+
+
+def test_every_change_of_state_is_told_once(runner, django_capture_on_commit_callbacks):
+    told = []
+
+    def hear(event, **_kwargs):
+        told.append((event.service_id, event.state, event.reason))
+
+    def after(act):
+        told.clear()
+        with django_capture_on_commit_callbacks(execute=True):
+            act()
+        return [(state, reason) for service_id, state, reason in told if service_id == runner.id]
+
+    service_changed.connect(hear)
+    try:
+        assert after(lambda: looks(runner, OK)) == [("healthy", "")]
+        assert after(lambda: looks(runner, OK, BAD)) == []
+        assert after(lambda: looks(runner, BAD, BAD)) == [("unhealthy", "says 'DOWN'")]
+        assert after(lambda: looks(runner, OK, OK)) == [("healthy", "")]
+        ServiceInstance.objects.update(time_to_live=60, heartbeat_at=timezone.now() - timedelta(seconds=61))
+        assert after(check_instances) == [("unhealthy", "sends no heartbeat")]
+        assert after(check_instances) == []
+    finally:
+        service_changed.disconnect(hear)

@@ -66,9 +66,25 @@ def test_who_takes_no_work_is_not_chosen(state):
         choose(RUNNER)
 
 
-def test_who_has_the_work_is_asked_after_it_even_when_draining_or_ill():
-    change(TWO, is_draining=True, is_healthy=False)
-    assert turns(prefer=TWO).keys() == {TWO}
+def test_who_has_work_is_asked_after_it_whatever_became_of_it_and_nobody_else_is(settings):
+    change(ONE, is_draining=True, is_healthy=False)
+    change(TWO, is_disabled=True)
+    change(THREE, left_at=timezone.now())
+    for url in (ONE, TWO, THREE, f"{TWO}:80/"):
+        assert choose(RUNNER, prefer=url).base_url == url.removesuffix(":80/")
+    settings.SERVICE_URLS = {**settings.SERVICE_URLS, "runner": ["http://new"]}
+    assert choose(RUNNER, prefer="http://new").base_url == "http://new"
+    for url in ("http://gone", ""):
+        with pytest.raises(TransientError):
+            choose(RUNNER, prefer=url)
+
+
+def test_who_has_left_gets_nothing_but_its_tag_is_still_asked_for():
+    change(TWO, left_at=timezone.now(), tags=["gpu"])
+    assert turns().keys() == {ONE, THREE}
+    ServiceInstance.objects.create(kind=ServiceKind.ARCHIVE, base_url="http://archive", source=Source.API, tags=["gpu"])
+    with pytest.raises(TransientError):
+        choose(RUNNER, tag="gpu")
 
 
 def test_what_is_known_to_be_ill_is_not_chosen():
@@ -91,7 +107,7 @@ def test_if_none_is_well_any_is_better_than_none():
 
 def test_who_sends_no_heartbeat_has_gone_and_comes_back_with_one():
     long_ago = timezone.now() - timedelta(seconds=61)
-    change(ONE, time_to_live=60, heartbeat_at=long_ago, is_healthy=True)
+    change(ONE, source="api", time_to_live=60, heartbeat_at=long_ago, is_healthy=True)
     assert turns().keys() == {TWO, THREE}
     change(ONE, heartbeat_at=timezone.now())
     assert turns().keys() == {ONE, TWO, THREE}
@@ -116,10 +132,6 @@ def test_the_one_that_failed_last_is_avoided():
     change(TWO, is_healthy=False)
     change(THREE, is_healthy=False)
     assert turns(avoid=ONE).keys() == {ONE}
-
-
-def test_one_that_is_no_longer_there_is_replaced():
-    assert turns(prefer="http://gone").keys() == {ONE, TWO, THREE}
 
 
 def test_the_instances_of_the_settings_are_there_before_the_first_check():

@@ -88,7 +88,7 @@ def test_a_number_from_the_future_is_brought_back(alice, dial_as):
 def test_what_others_own_and_what_does_not_exist_look_the_same(alice, bob, dial_as):
     foreign, missing = f"command:{make_command(bob).id}", f"command:{new_id()}"
     own = make_command(alice)
-    unknown = ["user", "commands", "services", "role:admin", "", "command:", f"command:{str(own.id).upper()}", "\ud800"]
+    unknown = ["user", "commands", "Services", "role:admin", "", "command:", f"command:{str(own.id).upper()}", "\ud800"]
     client = dial_as(alice)
     client.send("subscribe", {"rooms": [foreign, *unknown, missing, f"command:{own.id}"]})
     answer = client.expect("subscribed")
