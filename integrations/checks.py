@@ -4,7 +4,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from integrations.clients.dialects import DIALECTS, names_of
-from integrations.registry import ServiceKind
+from integrations.registry import LEAST_IN_FLIGHT, ROUND_ROBIN, ServiceKind
 
 
 def check_dialects() -> None:
@@ -17,6 +17,15 @@ def check_dialects() -> None:
             raise ImproperlyConfigured(f"{kind.upper()}_DIALECT must be one of {names}, not {dialect!r}")
         if client.needs_shared_folder:
             _check_folder(kind)
+
+
+def check_balancing() -> None:
+    """Refuse to start with a way of balancing that there is not, or with a limit that lets no call through."""
+    ways = (ROUND_ROBIN, LEAST_IN_FLIGHT)
+    if settings.SERVICE_BALANCING not in ways:
+        raise ImproperlyConfigured(f"SERVICE_BALANCING must be one of {ways}, not {settings.SERVICE_BALANCING!r}")
+    if settings.SERVICE_MAX_IN_FLIGHT < 1:
+        raise ImproperlyConfigured("SERVICE_MAX_IN_FLIGHT must be at least 1")
 
 
 def _check_folder(kind: ServiceKind) -> None:
