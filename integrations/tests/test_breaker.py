@@ -165,8 +165,6 @@ def test_once_the_time_has_passed_one_call_of_all_finds_out():
 
 PROCESS = """
 import sys
-import django
-django.setup()
 from integrations.clients.breaker import protected
 from integrations.clients.errors import Reason, TransientError
 for _ in sys.stdin:
