@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def server_that(*acts: bytes | None) -> Iterator[tuple[str, list[int]]]:
         http.forget_connections()
 
 
-def outcome(method: str, url: str, **options: object) -> object:
+def outcome(method: str, url: str, **options: Any) -> object:
     try:
         return call(method, url, base_url=url, **options)
     except ServiceError as error:
