@@ -7,7 +7,6 @@ Both lie in Redis for all processes (`fleet_storage`). Without it, each process 
 """
 
 import secrets
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -111,17 +110,15 @@ def reset(base_url: str) -> bool:
     names = _breakers_of(base_url)
     if fleet.ask(lambda redis: FORGET(redis, names), None) is None:
         return False
-    with _lock:
-        for name in names:
-            _breakers.pop(name, None)
+    for name in names:
+        _breakers.pop(name, None)
     return True
 
 
 def forget_failures() -> None:
     """Close every breaker of this process, as a new process begins."""
-    with _lock:
-        _breakers.clear()
-        _probing.clear()
+    _breakers.clear()
+    _probing.clear()
     fleet.ask_again()
 
 
@@ -190,22 +187,20 @@ def _pybreaker(storage: pybreaker.CircuitBreakerStorage) -> pybreaker.CircuitBre
 
 # --- Without Redis: this process alone ------------------------------------------------------------------------------
 
-_lock = threading.Lock()
 _breakers: dict[str, pybreaker.CircuitBreaker] = {}
-_probing: set[str] = set()
+_probing: dict[str, object] = {}
 
 
 def _admit_here(name: str) -> _Admitted:
-    with _lock:
-        state = _state_here(name)
-        if state is BreakerState.OPEN:
-            raise NotTakenError(Reason.TIMEOUT)
-        breaker = _breakers.setdefault(name, _pybreaker(pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)))
-        if state is BreakerState.CLOSED:
-            return _Admitted(breaker, is_probe=False, leave=lambda: None)
-        breaker.half_open()
-        _probing.add(name)
-        return _Admitted(breaker, is_probe=True, leave=lambda: _probing.discard(name))
+    state = _state_here(name)
+    breaker = _breakers.setdefault(name, _pybreaker(pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)))
+    if state is BreakerState.CLOSED:
+        return _Admitted(breaker, is_probe=False, leave=lambda: None)
+    probe = object()
+    if state is BreakerState.OPEN or _probing.setdefault(name, probe) is not probe:
+        raise NotTakenError(Reason.TIMEOUT)
+    breaker.half_open()
+    return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
 
 
 def _state_here(name: str) -> BreakerState:

@@ -5,8 +5,6 @@ handshake of TLS, in the header, in the body. Here one thread of the process shu
 whoever reads from it gets an error.
 """
 
-import heapq
-import itertools
 import os
 import socket
 import threading
@@ -20,11 +18,14 @@ from requests.adapters import HTTPAdapter  # noqa: TID251 - part of integrations
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+TICK_SECONDS = 0.05
 _current = threading.local()
 
 
 class Deadline:
     """A context manager: what this thread's connections do inside it ends after `seconds`.
+
+    Whoever finds it `expired` afterwards has to close those connections: they may be cut a moment later still.
 
     `allows` says whether an address may be talked to at all. It is asked before a connection is made, and again before
     one that was kept is used: no name that leads elsewhere by now gets around it, and no connection of another caller.
@@ -33,8 +34,8 @@ class Deadline:
     def __init__(self, seconds: float, allows: Callable[[str], bool] | None = None) -> None:
         self.ends_at = time.monotonic() + seconds
         self.expired = False
-        self.is_over = False
         self.allows = allows
+        self._is_over = False
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
@@ -44,9 +45,8 @@ class Deadline:
 
     def __exit__(self, *_exception: object) -> None:
         _current.deadline = None
-        with _watchdog.lock:  # so that what is cut is this exchange, and none that uses the connection later
-            self.is_over = True
-            self._socket = None
+        self._is_over = True
+        _watchdog.remove(self)
 
     @property
     def left(self) -> float:
@@ -54,49 +54,53 @@ class Deadline:
         return max(self.ends_at - time.monotonic(), 0.0)
 
     def watch(self, connected: socket.socket | None) -> None:
-        with _watchdog.lock:
-            self._socket = connected
-            if self.expired:
-                self.cut()
+        self._socket = connected
+        if self.expired:
+            self.cut()
 
     def cut(self) -> None:
-        """End it. With the lock of the watchdog."""
-        self.expired = True
-        if self._socket is not None:
+        """End it, if it is not over."""
+        self.expired = True  # before the look: so either this or the caller knows of the other
+        if self._socket is not None and not self._is_over:
             with suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # below TLS, which would want to say goodbye
 
 
 class _Watchdog:
-    """One thread, for all exchanges of the process: a timer for each would cost more than all else here."""
+    """One thread, for all exchanges of the process: a timer for each would cost more than all else here.
+
+    No lock of it is held here: an exception that comes at any moment, as from a time limit of Celery, could leave it
+    locked for ever.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._earlier = threading.Condition(self.lock)
-        self._deadlines: list[tuple[float, int, Deadline]] = []
-        self._numbers = itertools.count()
+        self._deadlines: dict[int, Deadline] = {}
+        self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
     def add(self, deadline: Deadline) -> None:
-        with self.lock:
-            heapq.heappush(self._deadlines, (deadline.ends_at, next(self._numbers), deadline))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
-                self._thread.start()
-            elif self._deadlines[0][2] is deadline:
-                self._earlier.notify()
+        self._deadlines[id(deadline)] = deadline
+        if not self._wanted.is_set():
+            self._wanted.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+            self._thread.start()
+
+    def remove(self, deadline: Deadline) -> None:
+        self._deadlines.pop(id(deadline), None)
 
     def _run(self) -> None:
-        with self.lock:
-            while True:
-                while self._deadlines and self._deadlines[0][2].is_over:  # nearly all, and long before their time
-                    heapq.heappop(self._deadlines)
-                if not self._deadlines:
-                    self._earlier.wait()
-                elif (seconds := self._deadlines[0][2].left) > 0:
-                    self._earlier.wait(seconds)
-                else:
-                    heapq.heappop(self._deadlines)[2].cut()
+        while True:
+            self._wanted.wait()
+            time.sleep(TICK_SECONDS)
+            self._wanted.clear()
+            running = list(self._deadlines.values())
+            for deadline in running:
+                if not deadline.left:
+                    self.remove(deadline)
+                    deadline.cut()
+            if running:
+                self._wanted.set()
 
 
 _watchdog = _Watchdog()

@@ -5,12 +5,15 @@ the probe that is out `probe` and `probe_until`. The calls in flight are a sorte
 over: those of a process that died are forgotten then. All times are by the clock of Redis.
 """
 
+import logging
 from dataclasses import dataclass
 
 import pybreaker
 
 from integrations import fleet
 from integrations.fleet import Script
+
+logger = logging.getLogger(__name__)
 
 KEPT_SECONDS = 24 * 3600
 
@@ -57,7 +60,8 @@ class FleetStorage(pybreaker.CircuitMemoryStorage):
     @state.setter
     def state(self, state: str) -> None:
         self._state = state
-        fleet.ask(lambda redis: TURN(redis, self._keys, *self._seen, state), None)
+        if fleet.ask(lambda redis: TURN(redis, self._keys, *self._seen, state), 0):
+            logger.warning("the breaker for %s is %s", self._keys[0].partition(":")[2], state)
 
     def increment_counter(self) -> None:
         self._fail_counter = fleet.ask(lambda redis: FAIL(redis, self._keys, *self._seen), 0)

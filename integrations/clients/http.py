@@ -5,6 +5,8 @@ import math
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -68,10 +70,9 @@ def call(
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
     is_repeatable = method == "GET" or (idempotency_key is not None and heeds_idempotency_key)
-    allows = is_allowed if is_registered else None
     with protected(base_url, method, is_new_work=idempotency_key is not None):
         earn_retry(base_url)
-        with Deadline(settings.SERVICE_TIMEOUT, allows) as deadline:
+        with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
             try:
                 response, content = _exchange(method, url, deadline, json=body, headers=headers)
             except TransientError as error:
@@ -82,6 +83,18 @@ def call(
         if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
             return _parse(content)
         raise _error_of(response, content)
+
+
+@contextmanager
+def _limited(seconds: float, *, is_registered: bool) -> Iterator[Deadline]:
+    """Limit what happens inside to some seconds, and for who was registered to the addresses that are allowed."""
+    deadline = Deadline(seconds, is_allowed if is_registered else None)
+    try:
+        with deadline:
+            yield deadline
+    finally:
+        if deadline.expired:
+            forget_connections()
 
 
 def _may_repeat(error: TransientError, deadline: Deadline, base_url: str, *, is_repeatable: bool) -> bool:
@@ -198,7 +211,7 @@ def get_health(url: str, *, is_registered: bool = False) -> str | None:
     """
     try:
         headers = {HEADER: str(new_id()), "Accept-Encoding": "identity"}
-        with Deadline(HEALTH_TIMEOUT, is_allowed if is_registered else None) as deadline:
+        with _limited(HEALTH_TIMEOUT, is_registered=is_registered) as deadline:
             response, content = _exchange("GET", url, deadline, headers=headers)
     except ServiceError:
         return None

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from integrations.clients import http, retries
+from integrations.clients.base import Answer
 from integrations.clients.breaker import standings_of
 from integrations.clients.deadline import Deadline
 from integrations.clients.dialects.runner_b import Client as RunnerB
 from integrations.clients.errors import NotTakenError, Reason, ServiceError, TransientError
 from integrations.clients.http import call, get_health
+from integrations.registry import Instance, ServiceKind
 from integrations.tests.servers import raw_server
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -61,7 +63,11 @@ class TestRepeating:
             assert standings_of([url])[url].in_flight == 0
 
     def test_runner_b_is_one_of_those_that_do_a_thing_twice(self):
-        assert not RunnerB.heeds_idempotency_key
+        with server_that(None, OK) as (url, connections):
+            client = RunnerB(Instance(ServiceKind.RUNNER, url))
+            with pytest.raises(TransientError):
+                client.ask(Answer, "POST", "/api/v1/process", idempotency_key="k")
+            assert len(connections) == 1
 
     def test_what_nobody_can_have_got_is_sent_again_in_any_case(self, monkeypatch):
         tries = []
@@ -133,10 +139,17 @@ class TestTime:
         """The connection is kept, and may be another call's when the time of the first one comes."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            with Deadline(0.01) as deadline:
+            with Deadline(20) as deadline:
                 deadline.watch(ours)
             deadline.cut()
             assert ours.send(b"x") == 1
+
+    def test_what_was_cut_is_not_used_again(self, settings):
+        """A moment later it may be cut for good, whoever uses it then."""
+        settings.SERVICE_TIMEOUT = 0.2
+        with raw_server(drips(b"HTTP/1.1 200 OK\r\nX: ", threading.Event())) as url:
+            assert outcome("GET", url) is Reason.TIMEOUT
+        assert "session" not in http._local.__dict__
 
     def test_it_is_kept_in_a_child_process_too(self, settings):
         """A worker is a child, and threads do not come along into it."""
