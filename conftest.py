@@ -22,7 +22,7 @@ from commands.models import Command
 from commands.pipeline import engine
 from commands.states import Stage
 from gateway.embedded.children import Child, stop
-from integrations.clients import breaker
+from integrations.clients import breaker, retries
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
 
@@ -109,6 +109,7 @@ def _nothing_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the breakers or the cache of another. And none may fail because it is slow."""
     monkeypatch.setattr(sign_in_cache, "EPOCH_SECONDS", 600)
     breaker.forget_failures()
+    retries.forget_retries()
     sign_in_cache.believe_again()
     cache.clear()
 

@@ -44,6 +44,32 @@ class SessionCheck:
 
 
 @dataclass
+class ClientCost:
+    """Seconds of one call of a service: by the client, and by a bare session, in turn."""
+
+    own: list[float]
+    bare: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """By the quarter of each that was disturbed least, as above."""
+        return statistics.quantiles(self.own)[0] / statistics.quantiles(self.bare)[0]
+
+
+@dataclass
+class Balance:
+    """How often each instance was called."""
+
+    calls: list[int]
+
+    @property
+    def farthest(self) -> float:
+        """How far from its fair share the instance is that is farthest from it, as a part of that share."""
+        fair = sum(self.calls) / len(self.calls)
+        return max(abs(calls - fair) for calls in self.calls) / fair
+
+
+@dataclass
 class Figures:
     """Everything of one run. Rates are per second, and one per round; times are in seconds."""
 
@@ -54,12 +80,19 @@ class Figures:
     web: dict[str, list[float]]
     statements: dict[str, int]
     session_check: SessionCheck
+    client: ClientCost
+    balance: Balance
 
 
 def print_table(figures: Figures) -> None:
     """Print Markdown, so that it can go into docs/performance.md as it is."""
     head = [("measured", "figure", "ratio")]
     rows = [*head, *web_rows(figures), *single_rows(figures), *burst_rows(figures), *socket_rows(figures.single)]
+    rows += service_rows(figures.client, figures.balance)
+    print_rows(rows)
+
+
+def print_rows(rows: list[Row]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     rows.insert(1, ("-" * widths[0], "-" * (widths[1] - 1) + ":", "-" * widths[2]))
     for what, figure, ratio in rows:
@@ -112,6 +145,18 @@ def socket_rows(single: Single) -> list[Row]:
     return [
         ("ping on the socket: p50", milliseconds(single.pings, 50), LIMIT),
         *percentiles("event, from the database to the client", single.events, single.pings, "the ping"),
+    ]
+
+
+def service_rows(client: ClientCost, balance: Balance) -> list[Row]:
+    return [
+        ("a call of a service by a bare `requests.Session`: p50", milliseconds(client.bare, 50), LIMIT),
+        ("the same by the gateway's client: p50", milliseconds(client.own, 50), f"{client.ratio:.3f} × the bare one"),
+        (
+            f"calls spread over {len(balance.calls)} instances by several processes",
+            " + ".join(str(calls) for calls in balance.calls),
+            f"within {balance.farthest:.1%} of fair",
+        ),
     ]
 
 

@@ -25,13 +25,13 @@ from benchmarks.system import (
 
 
 def measure_all(system: System) -> Figures:
-    from benchmarks import measure  # noqa: PLC0415 - it imports models, for which Django must have been set up
+    from benchmarks import measure, services  # noqa: PLC0415 - they import models, for which Django must have been set up
 
     web = measure.sign_in(system)
     command, answer = measure.completed_command(system, web)
     system.start_limits(answer)
     say("Measuring one command after the other ...")
-    services = [measure.ask_services_directly(system.services) for _ in range(measure.SINGLE_COMMANDS)]
+    direct = [measure.ask_services_directly(system.services) for _ in range(measure.SINGLE_COMMANDS)]
     single = measure.single_commands(system, web)
     bursts, no_op_tasks = [], []
     for number in range(1, measure.ROUNDS + 1):
@@ -46,7 +46,10 @@ def measure_all(system: System) -> Figures:
     say("Measuring what the session check costs ...")
     system.stop("ws", "web", "bare")
     session_check = measure.session_check(system, web, command)
-    return Figures(services, single, bursts, no_op_tasks, rates, statements, session_check)
+    say("Measuring calls of the services ...")
+    system.stop("unchecked")
+    client, balance = services.client_cost(system), services.balance(system)
+    return Figures(direct, single, bursts, no_op_tasks, rates, statements, session_check, client, balance)
 
 
 def print_circumstances(system: System, load: float) -> None:

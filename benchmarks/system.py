@@ -220,6 +220,16 @@ class System:
         words = [word.replace("gateway.wsgi", application) for word in command_of("web")]
         self._start(role, [*words, *self._address(role), "--workers", "1"], like="web")
 
+    def start_service(self) -> str:
+        """Start one more stand-in for the segmentation. Return its URL."""
+        port = _free_port()
+        role = f"segmentation {port}"
+        module = [sys.executable, "-m", "integrations.sandbox", "segmentation"]
+        self._start(role, [*module, "--port", str(port)], like="segmentation")
+        self.ports[role] = port
+        self.wait_for(role, lambda: self._answers(role, "/health"))
+        return f"http://127.0.0.1:{port}"
+
     def stop(self, *roles: str) -> None:
         stop([self.children.pop(role) for role in roles])
 

@@ -26,6 +26,9 @@ class FailureType:
 
 _SERVICE_FAILURES: dict[str, FailureType] = {
     Reason.UNAVAILABLE: FailureType(gettext_lazy("The %(service)s service could not be reached."), retryable=True),
+    Reason.BUSY: FailureType(
+        gettext_lazy("The %(service)s service has as many calls as it may have at once."), retryable=True
+    ),
     Reason.TIMEOUT: FailureType(gettext_lazy("The %(service)s service did not answer in time."), retryable=True),
     Reason.ERROR: FailureType(gettext_lazy("The %(service)s service had an internal error."), retryable=True),
     Reason.INVALID_ANSWER: FailureType(

@@ -11,7 +11,8 @@ class IntegrationsConfig(AppConfig):
 
     def ready(self) -> None:
         from integrations import health  # noqa: F401, PLC0415 - registers the readiness checks
-        from integrations.checks import check_dialects, check_urls  # noqa: PLC0415 - models may be used now, not before
+        from integrations.checks import check_balancing, check_dialects, check_urls  # noqa: PLC0415 - models may be used now, not before
 
+        check_balancing()
         check_dialects()
         check_urls()

@@ -5,7 +5,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from integrations.addresses import AddressError, normalized
 from integrations.clients.dialects import DIALECTS, names_of
-from integrations.registry import DNS, ServiceKind
+from integrations.registry import DNS, LEAST_IN_FLIGHT, ROUND_ROBIN, ServiceKind
 
 
 def check_urls() -> None:
@@ -31,6 +31,15 @@ def check_dialects() -> None:
     if settings.RUNNER_REPEAT_AFTER <= settings.SERVICE_TIMEOUT:
         # Else another worker hands a run over while the first may still be doing so.
         raise ImproperlyConfigured("RUNNER_REPEAT_AFTER must be longer than SERVICE_TIMEOUT")
+
+
+def check_balancing() -> None:
+    """Refuse to start with a way of balancing that there is not, or with a limit that lets no call through."""
+    ways = (ROUND_ROBIN, LEAST_IN_FLIGHT)
+    if settings.SERVICE_BALANCING not in ways:
+        raise ImproperlyConfigured(f"SERVICE_BALANCING must be one of {ways}, not {settings.SERVICE_BALANCING!r}")
+    if settings.SERVICE_MAX_IN_FLIGHT < 1:
+        raise ImproperlyConfigured("SERVICE_MAX_IN_FLIGHT must be at least 1")
 
 
 def _check_folder(kind: ServiceKind) -> None:

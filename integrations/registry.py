@@ -3,19 +3,21 @@
 import random
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
+from typing import Any
 
 from django.conf import settings
-from django_redis import get_redis_connection
-from redis.exceptions import RedisError
 
+from integrations import fleet
 from integrations.addresses import AddressError, normalized
-from integrations.clients.breaker import BreakerState, states_of
-from integrations.clients.errors import Reason, TransientError
+from integrations.clients.breaker import BreakerState, Standing, claim_probe, standings_of
+from integrations.clients.errors import NotTakenError, Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind
 
 __all__ = ["Instance", "ServiceKind", "choose", "instance_of", "instances", "settings_instances", "tag_exists"]
 
-
+ROUND_ROBIN, LEAST_IN_FLIGHT = "round_robin", "least_in_flight"  # SERVICE_BALANCING
+TURN_KEPT_SECONDS = 3600
 DNS = "dns+"  # dns+http://runner.internal:9000 stands for each address that the name has
 
 
@@ -72,15 +74,16 @@ def _holder(kind: ServiceKind, base_url: str) -> Instance:
 def choose(
     kind: ServiceKind, *, tag: str | None = None, prefer: str | None = None, avoid: str | None = None
 ) -> Instance:
-    """Return the instance to call: the one that has the work already, else the next in turn.
+    """Return the instance to call: the one that has the work already, else the next of those that are well.
 
-    The next in turn is one that is healthy, whose breaker is not open, and that takes work; in proportion to the
-    weights, and fairly over all processes. If there is none, one that only takes work: the check may be wrong.
+    Well is who takes work, is healthy, and whose breakers are closed. If nobody is, one that at least takes work: the
+    check may be wrong. Who has as many calls as it may have is passed over. Whose breaker is half-open gets one call of
+    the whole fleet, which finds out.
 
     `tag` is one that the instance must have, unless it is one of other services only. `prefer` and `avoid` are base
     URLs; who has work already is asked after it whatever became of it, and nobody else is.
 
-    Raises TransientError if there is none.
+    Raises TransientError if there is none, NotTakenError (busy) if all have as many calls as they may have.
     """
     if prefer is not None:
         return _holder(kind, prefer)
@@ -90,10 +93,38 @@ def choose(
     usable = [each for each in known if each.takes_work]
     if not usable:
         raise TransientError(Reason.UNAVAILABLE)
-    states = states_of(each.base_url for each in usable)
-    well = [each for each in usable if not each.is_known_to_be_ill and states[each.base_url] is not BreakerState.OPEN]
-    others = [each for each in well or usable if each.base_url != avoid]
-    return _next_in_turn(kind, others or well or usable)
+    standings = standings_of(each.base_url for each in usable)
+    candidates = _candidates(usable, standings, avoid)
+    free = [each for each in candidates if _is_free(standings[each.base_url])]
+    if not free:
+        raise NotTakenError(Reason.BUSY)
+    others = [each for each in free if each.base_url != avoid] or free
+    if settings.SERVICE_BALANCING == LEAST_IN_FLIGHT:
+        others = _with_the_fewest_calls(others, standings)
+    return _next_in_turn(kind, others)
+
+
+def _candidates(usable: list[Instance], standings: dict[str, Standing], avoid: str | None) -> list[Instance]:
+    """Return those that may get the call, the best that there are."""
+    healthy = [each for each in usable if not each.is_known_to_be_ill]
+    well = [each for each in healthy if standings[each.base_url].breaker is BreakerState.CLOSED]
+    for each in healthy:
+        standing = standings[each.base_url]
+        may_be_probed = standing.breaker is BreakerState.HALF_OPEN and _is_free(standing) and each.base_url != avoid
+        if may_be_probed and (not well or claim_probe(each.base_url)):
+            return [each]
+    not_open = [each for each in usable if standings[each.base_url].breaker is not BreakerState.OPEN]
+    return well or not_open or usable
+
+
+def _is_free(standing: Standing) -> bool:
+    return standing.in_flight < int(settings.SERVICE_MAX_IN_FLIGHT)
+
+
+def _with_the_fewest_calls(candidates: list[Instance], standings: dict[str, Standing]) -> list[Instance]:
+    """Return those that have the fewest calls at this moment, for their weight."""
+    loads = [standings[each.base_url].in_flight / each.weight for each in candidates]
+    return [each for each, load in zip(candidates, loads, strict=True) if load == min(loads)]
 
 
 def tag_exists(tag: str) -> bool:
@@ -118,10 +149,17 @@ def _next_in_turn(kind: ServiceKind, candidates: list[Instance]) -> Instance:
     if len(candidates) == 1:
         return candidates[0]
     order = _order(tuple(each.weight for each in candidates))
-    try:
-        turn = int(get_redis_connection("default").incr(f"service-turn:{kind}"))
-    except RedisError:  # by chance, which is fair too in the long run
-        turn = random.randrange(len(order))  # noqa: S311 - spreads load, guards nothing
+    # A counter for each set of candidates: one for all would step over some where the sets take turns.
+    names = "\n".join(f"{each.weight} {each.base_url}" for each in candidates)
+    key = f"service-turn:{kind}:{sha256(names.encode()).hexdigest()[:16]}"
+
+    def next_turn(redis: Any) -> int:
+        pipeline = redis.pipeline(transaction=False)
+        turn, _kept = pipeline.incr(key).expire(key, TURN_KEPT_SECONDS).execute()
+        return int(turn)
+
+    # Without Redis by chance, which is fair too in the long run.
+    turn = fleet.ask(next_turn, None) or random.randrange(len(order))  # noqa: S311 - spreads load, guards nothing
     return candidates[order[turn % len(order)]]
 
 

@@ -253,6 +253,10 @@ def left_instances_delete() -> None:
 
 
 def breaker_reset(*, actor: User, instance: ServiceInstance, reason: str) -> None:
-    """Let an instance be called again at once, though it timed out several times."""
-    breaker.reset(instance.base_url)
+    """Let an instance be called again at once, though it timed out several times.
+
+    Raises ApiError (service_unavailable) without Redis: the other processes would not hear of it.
+    """
+    if not breaker.reset(instance.base_url):
+        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, _("Redis is away, so the breakers cannot be reset for all."))
     audit.record(Action.BREAKER_RESET, actor=actor, target=instance, reason=reason)

@@ -29,6 +29,7 @@ class Failure:
     cause: str = ""
     transient: bool = False  # try again for as long as the window lasts
     doubtful: bool = False  # try again a few times
+    busy: bool = False  # nothing is wrong: try again, however long it takes
     retry_after: float | None = None
 
 
@@ -40,6 +41,7 @@ def failure_of(stage: Stage, error: ServiceError, *, fetching: bool = False) -> 
         cause=error.detail,
         transient=isinstance(error, TransientError),
         doubtful=not isinstance(error, TransientError | PermanentError),
+        busy=error.reason is Reason.BUSY,
         retry_after=error.retry_after,
     )
 
@@ -157,12 +159,14 @@ def _is_final(command: Command, run: StageRun, failure: Failure) -> bool:
     earlier = [each for each in runs_of(command, Stage(run.stage)) if each.attempt < run.attempt]
     if failure.doubtful:
         return sum(each.error_code == failure.code for each in earlier) + 1 >= MAX_INVALID
+    if failure.busy:
+        return False
     if not failure.transient:
         return True
-    # The window begins with the first of the tries in a row that no service accepted.
+    # The window begins with the first of the tries in a row that no service accepted, though it was not busy.
     began_at = run.started_at
     for each in reversed(earlier):
-        if each.remote_id:
+        if each.remote_id or each.error_code == f"{run.stage}_{Reason.BUSY}":
             break
         began_at = each.started_at
     return timezone.now() - began_at >= retry_window()

@@ -121,8 +121,8 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
 
 
 def _tell_health(client: StageClient[Any], error: ServiceError) -> None:
-    """An instance that cannot be reached is ill; one that says when to come back is well enough."""
-    if isinstance(error, TransientError) and error.retry_after is None:
+    """An instance that was called and did not answer may be ill. One that answers is not, whatever it says."""
+    if error.no_answer:
         call_failed(client.instance.kind, client.instance.base_url, str(error.reason))
 
 

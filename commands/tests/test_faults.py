@@ -11,6 +11,10 @@ from commands.services import command_submit
 from commands.states import Stage, Status
 from conftest import drive, drive_to_trouble, drive_until
 from files.formats import FormatErrorCode
+from integrations.clients import breaker
+from integrations.clients.breaker import protected
+from integrations.clients.errors import Reason, TransientError
+from integrations.models import ServiceInstance, ServiceKind, Source
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -143,6 +147,45 @@ def test_retry_after_is_respected(alice, sandbox):
     engine.advance(command.id)
     command.refresh_from_db()
     assert (command.due_at - before).total_seconds() >= 7
+
+
+def test_a_service_with_too_many_calls_is_waited_for_however_long_it_takes(alice, sandbox, settings):
+    settings.SERVICE_MAX_IN_FLIGHT, settings.STAGE_RETRY_WINDOW = 1, 0
+    command = submit(alice)
+    with protected(sandbox.segmentation.url, "GET"):
+        for _ in range(3):
+            engine.advance(command.id)
+            Command.objects.filter(id=command.id).update(due_at=timezone.now())
+    command = drive(command)
+    assert command.status == Status.COMPLETED
+    codes = list(command.stage_runs.filter(stage=Stage.SEGMENTATION).values_list("error_code", flat=True))
+    assert codes == [*["segmentation_busy"] * 3, ""]
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "counts"),
+    [
+        ("fail", {"status": 500}, False),
+        ("fail", {"status": 408}, False),
+        ("fail", {"status": 503}, False),
+        ("drop", {}, True),
+        ("open breaker", {}, False),
+    ],
+)
+def test_only_a_call_that_was_made_and_not_answered_speaks_against_an_instance(alice, sandbox, fault, options, counts):
+    url = sandbox.segmentation.url
+    row = ServiceInstance.objects.create(kind=ServiceKind.SEGMENTATION, base_url=url, source=Source.SETTINGS)
+    if fault == "open breaker":
+        for _ in range(breaker.FAILURES):
+            with pytest.raises(TransientError), protected(url, "POST"):
+                raise TransientError(Reason.TIMEOUT, no_answer=True)
+    else:
+        sandbox.segmentation.fault(fault, **options)
+    command = submit(alice)
+    engine.advance(command.id)
+    assert command.stage_runs.get().outcome == Outcome.FAILED
+    row.refresh_from_db()
+    assert row.failures_in_row == counts
 
 
 def test_a_deadline_that_passes_stops_the_run(alice, sandbox):

@@ -301,6 +301,10 @@ SERVICE_REMOTE_DIRS = {
 RUNNER_REPEAT_AFTER = env.float("RUNNER_REPEAT_AFTER", 300.0)
 # Seconds for one whole answer of a service, from connecting to the last byte.
 SERVICE_TIMEOUT = env.float("SERVICE_TIMEOUT", 10.0)
+# Which instance gets work, of those that are well: "round_robin" (by weight) or "least_in_flight".
+SERVICE_BALANCING = env.str("SERVICE_BALANCING", "round_robin")
+# Calls that an instance has at once, from all processes: with so many it gets no new work.
+SERVICE_MAX_IN_FLIGHT = env.int("SERVICE_MAX_IN_FLIGHT", 32)
 # Seconds during which a stage whose service fails is tried again before the command fails.
 STAGE_RETRY_WINDOW = env.float("STAGE_RETRY_WINDOW", 30.0)
 # Seconds that a service may work on one command after it accepted it.

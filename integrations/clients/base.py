@@ -52,6 +52,7 @@ class StageClient(ABC, Generic[Request]):
 
     kind: ClassVar[ServiceKind]
     needs_shared_folder: ClassVar = False
+    heeds_idempotency_key: ClassVar = True  # the same key, the same work: so a call that broke may be sent again
     health_path: ClassVar = "/health"
     files_path: str
     states: ClassVar[dict[str, WorkState]]
@@ -83,7 +84,14 @@ class StageClient(ABC, Generic[Request]):
 
     def ask(self, kind: type[A], method: str, path: str, **options: Any) -> A:
         base_url = self.instance.base_url
-        answer = call(method, base_url + path, base_url=base_url, is_registered=self.instance.is_registered, **options)
+        answer = call(
+            method,
+            base_url + path,
+            base_url=base_url,
+            heeds_idempotency_key=self.heeds_idempotency_key,
+            is_registered=self.instance.is_registered,
+            **options,
+        )
         return parse(kind, answer)
 
     @classmethod

@@ -1,30 +1,28 @@
-"""Circuit breakers, one per instance and kind of call, which all processes share.
+"""Whether an instance may be called: circuit breakers, one per kind of call, and a limit of calls at once.
 
-A breaker opens after some time-outs in a row, so that an instance that hangs does not hold every worker for a whole
-timeout. After a while one call, of the whole fleet, is let through to see whether the instance is well again. What
-fails at once holds nobody, and a service that answers is well enough, whatever it says: neither counts.
+A breaker opens after some time-outs, so that an instance that hangs does not hold every worker for a whole timeout.
+After a while one call, of the whole fleet, is let through to see whether the instance is well again: the probe.
 
-What is known lies in Redis. Without it, each process has to find out by itself.
+Both lie in Redis for all processes (`fleet_storage`). Without it, each process has breakers of its own and no limit.
 """
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 import pybreaker
-from django_redis import get_redis_connection
-from redis.exceptions import RedisError
+from django.conf import settings
 
+from integrations import fleet
 from integrations.clients.errors import NotTakenError, Reason, ServiceError
+from integrations.clients.fleet_storage import ADMIT, FORGET, LOOK, RELEASE, FleetStorage, Keys
 
 FAILURES = 3
 RESET_SECONDS = 5
-PROBE_SECONDS = 30  # a probe whose process died keeps others from probing for so long
-KEPT_SECONDS = 24 * 3600
-WITHOUT_REDIS_SECONDS = 5.0
+MARGIN_SECONDS = 5.0
 METHODS = ("GET", "POST")
 
 
@@ -34,180 +32,189 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class FleetStorage(pybreaker.CircuitMemoryStorage):
-    """Keeps what a breaker knows in Redis, and in this process for when there is none."""
+@dataclass(frozen=True)
+class Standing:
+    """How an instance stands: its breakers, for all kinds of calls together, and the calls it has at this moment."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(pybreaker.STATE_CLOSED)
-        self._key = key
-
-    @property
-    def state(self) -> str:
-        return str(_shared(lambda redis: redis.hget(self._key, "state") or b"closed", super().state))
-
-    @state.setter
-    def state(self, state: str) -> None:
-        pybreaker.CircuitMemoryStorage.state.fset(self, state)  # type: ignore[attr-defined]  # the property of the base
-        self._put("state", state)
-
-    @property
-    def counter(self) -> int:
-        return int(_shared(lambda redis: redis.hget(self._key, "failures") or b"0", super().counter))
-
-    @property
-    def success_counter(self) -> int:
-        return int(_shared(lambda redis: redis.hget(self._key, "successes") or b"0", super().success_counter))
-
-    @property
-    def opened_at(self) -> datetime | None:
-        found = _shared(lambda redis: redis.hget(self._key, "opened_at") or b"", None)
-        return datetime.fromisoformat(found) if found else super().opened_at
-
-    @opened_at.setter
-    def opened_at(self, moment: datetime) -> None:
-        pybreaker.CircuitMemoryStorage.opened_at.fset(self, moment)  # type: ignore[attr-defined]  # the same
-        self._put("opened_at", moment.isoformat())
-
-    def increment_counter(self) -> None:
-        super().increment_counter()
-        self._add("failures")
-
-    def reset_counter(self) -> None:
-        super().reset_counter()
-        _shared(lambda redis: redis.hdel(self._key, "failures"), None)
-
-    def increment_success_counter(self) -> None:
-        super().increment_success_counter()
-        self._add("successes")
-
-    def reset_success_counter(self) -> None:
-        super().reset_success_counter()
-        _shared(lambda redis: redis.hdel(self._key, "successes"), None)
-
-    def _add(self, field: str) -> None:
-        def add(redis: Any) -> None:
-            redis.pipeline().hincrby(self._key, field, 1).expire(self._key, KEPT_SECONDS).execute()
-
-        _shared(add, None)
-
-    def _put(self, field: str, value: str) -> None:
-        def put(redis: Any) -> None:
-            redis.pipeline().hset(self._key, field, value).expire(self._key, KEPT_SECONDS).execute()
-
-        _shared(put, None)
+    breaker: BreakerState
+    in_flight: int
 
 
-_breakers: dict[str, pybreaker.CircuitBreaker] = {}
-_ask_redis_again_at = 0.0
+@dataclass(frozen=True)
+class _Admitted:
+    """A call that may be made."""
+
+    breaker: pybreaker.CircuitBreaker
+    is_probe: bool
+    leave: Callable[[], object]
+
+
+def call_seconds() -> float:
+    """Return after how long a call is certainly over, and one that did not end is that of a process that died."""
+    return float(settings.SERVICE_TIMEOUT + MARGIN_SECONDS)
 
 
 @contextmanager
-def protected(base_url: str, method: str) -> Iterator[None]:
-    """Run one call of an instance. Raises NotTakenError (timeout) while its breaker is open."""
-    key = _key(base_url, method)
-    breaker = _breaker(key)
-    state = breaker.current_state
-    probes = state != pybreaker.STATE_CLOSED and _may_probe(breaker, key)
-    if state != pybreaker.STATE_CLOSED and not probes:
-        raise NotTakenError(Reason.TIMEOUT)
+def protected(base_url: str, method: str, *, is_new_work: bool = False) -> Iterator[None]:
+    """Run one call of an instance.
+
+    Raises NotTakenError: while its breaker is open (timeout), and for new work while it has as many calls as it may
+    have (busy). What it has already is asked after in any case.
+    """
+    keys = Keys(base_url, method)
+    admitted = _admit(keys, is_new_work=is_new_work)
+    error: BaseException | None = None
     try:
-        # Not breaker.call(): it holds its lock during the call, and so lets callers through one by one.
-        with breaker.calling():
-            yield
-    except pybreaker.CircuitBreakerError:
-        raise NotTakenError(Reason.TIMEOUT) from None  # nothing else opens it
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
     finally:
-        if probes:
-            _shared(lambda redis: redis.delete(f"{key} probe"), None)
+        _judge(admitted, error)
+        admitted.leave()
+
+
+def standings_of(base_urls: Iterable[str]) -> dict[str, Standing]:
+    """Return how each instance stands. One round trip.
+
+    A breaker that has been open for long enough, and that nobody probes, is half-open: only a call shuts it again.
+    """
+    urls = list(base_urls)
+    if not urls:
+        return {}
+    names = [name for url in urls for name in (*_breakers_of(url), Keys.in_flight_of(url))]
+    found = fleet.ask(lambda redis: LOOK(redis, names, RESET_SECONDS), None)
+    if found is None:
+        return {url: Standing(_worst([_state_here(name) for name in _breakers_of(url)]), 0) for url in urls}
+    size = len(METHODS) + 1
+    each = {url: found[at * size : (at + 1) * size] for at, url in enumerate(urls)}
+    return {
+        url: Standing(_worst([BreakerState(word.decode()) for word in words]), int(in_flight))
+        for url, (*words, in_flight) in each.items()
+    }
 
 
 def states_of(base_urls: Iterable[str]) -> dict[str, BreakerState]:
-    """Return how the breakers of each instance are, for all kinds of calls together. One round trip.
-
-    One that has been open for long enough, and that nobody probes, is half-open: only a call shuts it again.
-    """
-    urls = list(base_urls)
-
-    def read(redis: Any) -> list[Any]:
-        pipeline = redis.pipeline(transaction=False)
-        for url in urls:
-            for method in METHODS:
-                pipeline.hmget(_key(url, method), "state", "opened_at")
-                pipeline.exists(f"{_key(url, method)} probe")
-        found: list[Any] = pipeline.execute()
-        return [
-            _seen((state or b"closed").decode(), opened_at and datetime.fromisoformat(opened_at.decode()), probed)
-            for (state, opened_at), probed in zip(found[::2], found[1::2], strict=True)
-        ]
-
-    words = _shared(read, None)
-    if words is None:
-        storages = [_breaker(_key(url, method))._state_storage for url in urls for method in METHODS]  # noqa: SLF001
-        words = [_seen(storage.state, storage.opened_at, probed=False) for storage in storages]
-    each = [words[at : at + len(METHODS)] for at in range(0, len(words), len(METHODS))]
-    return {url: _worst(states) for url, states in zip(urls, each, strict=True)}
+    """Return how the breakers of each instance are. One round trip."""
+    return {url: standing.breaker for url, standing in standings_of(base_urls).items()}
 
 
-def reset(base_url: str) -> None:
-    """Close the breakers of an instance, as if nothing had been wrong."""
-    for method in METHODS:
-        _breaker(_key(base_url, method)).close()
-        _breaker(_key(base_url, method))._state_storage.reset_counter()  # noqa: SLF001 - pybreaker has no other way
+def claim_probe(base_url: str) -> bool:
+    """Return whether this caller, of the whole fleet, is the one to call an instance that is half-open."""
+    milliseconds = max(1, int(1000 * RESET_SECONDS))
+    return fleet.ask(lambda redis: bool(redis.set(Keys.turn_of(base_url), 1, nx=True, px=milliseconds)), otherwise=True)
+
+
+def reset(base_url: str) -> bool:
+    """Close the breakers of an instance, as if nothing had been wrong. Return False if Redis is away: nobody heard."""
+    names = _breakers_of(base_url)
+    if fleet.ask(lambda redis: FORGET(redis, names), None) is None:
+        return False
+    for name in names:
+        _breakers.pop(name, None)
+    return True
 
 
 def forget_failures() -> None:
     """Close every breaker of this process, as a new process begins."""
-    global _ask_redis_again_at  # noqa: PLW0603 - one clock for the whole process
     _breakers.clear()
-    _ask_redis_again_at = 0.0
+    _probing.clear()
+    fleet.ask_again()
 
 
-def _breaker(key: str) -> pybreaker.CircuitBreaker:
-    if key not in _breakers:
-        _breakers[key] = pybreaker.CircuitBreaker(
-            fail_max=FAILURES,
-            reset_timeout=RESET_SECONDS,
-            exclude=[lambda error: not (isinstance(error, ServiceError) and error.reason is Reason.TIMEOUT)],
-            throw_new_error_on_trip=False,
-            state_storage=FleetStorage(key),
-        )
-    return _breakers[key]
+# --- One call -------------------------------------------------------------------------------------------------------
 
 
-def _may_probe(breaker: pybreaker.CircuitBreaker, key: str) -> bool:
-    opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - the same
-    if opened_at is not None and datetime.now(UTC) < opened_at + timedelta(seconds=breaker.reset_timeout):
-        return False
-    permit = _shared(lambda redis: redis.set(f"{key} probe", 1, nx=True, ex=PROBE_SECONDS), "without Redis")
-    return permit is not None
+def _admit(keys: Keys, *, is_new_work: bool) -> _Admitted:
+    call_id = secrets.token_hex(8)
+    limit = settings.SERVICE_MAX_IN_FLIGHT if is_new_work else ""
+    values = (call_id, call_seconds(), RESET_SECONDS, limit)
+    found = fleet.ask(lambda redis: ADMIT(redis, (keys.breaker, keys.in_flight), *values), None)
+    if found is None:
+        return _admit_here(keys.breaker)
+    word = found[0].decode()
+    if word == "busy":
+        raise NotTakenError(Reason.BUSY)
+    if word == pybreaker.STATE_OPEN:
+        raise NotTakenError(Reason.TIMEOUT)  # nothing else opens it
+    _breakers.pop(keys.breaker, None)  # what this process found out while Redis was away is out of date
+    storage = FleetStorage(keys, call_id, word, failures=found[1], openings=found[2])
+    is_probe = word == pybreaker.STATE_HALF_OPEN
+
+    def leave() -> object:
+        if is_probe:
+            return fleet.ask(lambda redis: RELEASE(redis, (keys.breaker, keys.in_flight), call_id), None)
+        return fleet.ask(lambda redis: redis.zrem(keys.in_flight, call_id), None)
+
+    return _Admitted(_pybreaker(storage), is_probe, leave)
 
 
-def _shared(ask: Any, otherwise: Any) -> Any:
-    """Ask Redis; answer otherwise without it, and do not try again at once: it may hang."""
-    global _ask_redis_again_at  # noqa: PLW0603 - the same
-    if time.monotonic() < _ask_redis_again_at:
-        return otherwise
-    try:
-        found = ask(get_redis_connection("default"))
-    except RedisError:
-        _ask_redis_again_at = time.monotonic() + WITHOUT_REDIS_SECONDS
-        return otherwise
-    return found.decode() if isinstance(found, bytes) else found
+def _judge(admitted: _Admitted, error: BaseException | None) -> None:
+    """Let pybreaker count the call, once it is over.
+
+    A time-out is a failure, a good answer a success. Anything else, above all a 4xx, is neither: it neither opens a
+    breaker nor hides that other calls time out. Only of a probe any answer is a success, and none is a failure.
+    """
+    if error is None:
+        failed = False
+    elif not isinstance(error, ServiceError):
+        return  # it says something of the gateway, and nothing of the instance
+    elif admitted.is_probe:
+        failed = error.no_answer
+    elif error.no_answer and error.reason is Reason.TIMEOUT:
+        failed = True
+    else:
+        return
+
+    def outcome() -> None:
+        if failed:
+            raise _FailedError
+
+    with suppress(_FailedError, pybreaker.CircuitBreakerError):
+        # Of what is over already: call() holds its lock, and so would let the calls themselves through one by one.
+        admitted.breaker.call(outcome)
 
 
-def _seen(state: str, opened_at: datetime | None, probed: bool) -> str:  # noqa: FBT001 - as Redis answers
-    """Return what a caller would find."""
-    if state == pybreaker.STATE_CLOSED:
-        return state
+class _FailedError(Exception):
+    """Tells pybreaker that a call failed."""
+
+
+def _pybreaker(storage: pybreaker.CircuitBreakerStorage) -> pybreaker.CircuitBreaker:
+    return pybreaker.CircuitBreaker(
+        fail_max=FAILURES, reset_timeout=RESET_SECONDS, throw_new_error_on_trip=False, state_storage=storage
+    )
+
+
+# --- Without Redis: this process alone ------------------------------------------------------------------------------
+
+_breakers: dict[str, pybreaker.CircuitBreaker] = {}
+_probing: dict[str, object] = {}
+
+
+def _admit_here(name: str) -> _Admitted:
+    state = _state_here(name)
+    breaker = _breakers.setdefault(name, _pybreaker(pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)))
+    if state is BreakerState.CLOSED:
+        return _Admitted(breaker, is_probe=False, leave=lambda: None)
+    probe = object()
+    if state is BreakerState.OPEN or _probing.setdefault(name, probe) is not probe:
+        raise NotTakenError(Reason.TIMEOUT)
+    breaker.half_open()
+    return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
+
+
+def _state_here(name: str) -> BreakerState:
+    breaker = _breakers.get(name)
+    if breaker is None or breaker.current_state == pybreaker.STATE_CLOSED:
+        return BreakerState.CLOSED
+    opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker has no other way
     waits = opened_at is not None and datetime.now(UTC) < opened_at + timedelta(seconds=RESET_SECONDS)
-    return pybreaker.STATE_OPEN if waits or probed else pybreaker.STATE_HALF_OPEN
+    return BreakerState.OPEN if waits or name in _probing else BreakerState.HALF_OPEN
 
 
-def _worst(states: list[str]) -> BreakerState:
-    if pybreaker.STATE_OPEN in states:
-        return BreakerState.OPEN
-    return BreakerState.HALF_OPEN if pybreaker.STATE_HALF_OPEN in states else BreakerState.CLOSED
+def _breakers_of(base_url: str) -> list[str]:
+    return [Keys(base_url, method).breaker for method in METHODS]
 
 
-def _key(base_url: str, method: str) -> str:
-    return f"breaker:{method} {base_url}"
+def _worst(states: list[BreakerState]) -> BreakerState:
+    return next((each for each in (BreakerState.OPEN, BreakerState.HALF_OPEN) if each in states), BreakerState.CLOSED)

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 class Reason(StrEnum):
     UNAVAILABLE = "unavailable"  # no connection, or 429/503
+    BUSY = "busy"  # it has as many calls as it may have at once
     TIMEOUT = "timeout"
     ERROR = "error"  # 5xx
     INVALID_ANSWER = "invalid_answer"
@@ -13,12 +14,19 @@ class Reason(StrEnum):
 
 
 class ServiceError(Exception):
-    """`detail` is what the service said about it, if anything; bounded, and fit to be shown."""
+    """`detail` is what the service said about it, if anything; bounded, and fit to be shown.
 
-    def __init__(self, reason: Reason, detail: str = "", retry_after: float | None = None) -> None:
+    `no_answer` says that the instance was really called and did not answer: no connection came about, it broke, or
+    the time was over. Only that speaks against the instance.
+    """
+
+    def __init__(
+        self, reason: Reason, detail: str = "", retry_after: float | None = None, *, no_answer: bool = False
+    ) -> None:
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+        self.no_answer = no_answer
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
 
 
@@ -27,7 +35,7 @@ class TransientError(ServiceError):
 
 
 class NotTakenError(TransientError):
-    """The call changed nothing: no connection came about, or the service says that it takes no work now."""
+    """The call changed nothing: none was made, no connection came about, or the service says that it takes no work."""
 
 
 class InvalidAnswerError(ServiceError):

@@ -2,7 +2,11 @@
 
 import json
 import math
+import random
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -24,12 +28,15 @@ from integrations.clients.errors import (
     ServiceError,
     TransientError,
 )
+from integrations.clients.retries import earn_retry, spend_retry
 
 CONNECT_TIMEOUT = 3.0
 HEALTH_TIMEOUT = 2.0
 CHUNK_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_RETRY_AFTER = 60.0
+PAUSE_SECONDS = (0.05, 0.15)  # at random, so that calls that broke together do not come back together
+_PLAIN_JSON = {"Accept": "application/json", "Accept-Encoding": "identity"}  # what is packed may be huge unpacked
 
 _local = threading.local()
 
@@ -48,46 +55,69 @@ def call(
     base_url: str,
     body: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
+    heeds_idempotency_key: bool = True,
     is_registered: bool = False,
 ) -> Any:
     """Send one request and return the parsed JSON of a 2xx answer.
 
     The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. An instance that was registered, and not named
     by the settings, is called only at an address that is allowed (integrations.addresses). Raises a ServiceError.
+
+    A connection that broke, or did not come about, is tried once more at once, where that cannot do a thing twice. All
+    other repeating, which takes longer, is the caller's.
     """
-    headers = {HEADER: request_id.get() or str(new_id()), "Accept": "application/json", "Accept-Encoding": "identity"}
+    headers = {HEADER: request_id.get() or str(new_id()), **_PLAIN_JSON}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    with protected(base_url, method):
-        response, content = _exchange(
-            method, url, seconds=settings.SERVICE_TIMEOUT, is_registered=is_registered, json=body, headers=headers
-        )
+    is_repeatable = method == "GET" or (idempotency_key is not None and heeds_idempotency_key)
+    with protected(base_url, method, is_new_work=idempotency_key is not None):
+        earn_retry(base_url)
+        with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
+            try:
+                response, content = _exchange(method, url, deadline, json=body, headers=headers)
+            except TransientError as error:
+                if not _may_repeat(error, deadline, base_url, is_repeatable=is_repeatable):
+                    raise
+                time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 - guards nothing
+                response, content = _exchange(method, url, deadline, json=body, headers=headers)
         if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
             return _parse(content)
         raise _error_of(response, content)
 
 
-def _exchange(
-    method: str, url: str, *, seconds: float, is_registered: bool, **options: Any
-) -> tuple[requests.Response, bytes]:
-    """Send one request and read the whole answer. Raises TransientError or InvalidAnswerError."""
-    with Deadline(seconds, is_allowed if is_registered else None) as deadline:
-        try:
-            with _session().request(
-                method,
-                url,
-                timeout=(min(CONNECT_TIMEOUT, seconds), seconds),
-                allow_redirects=False,
-                stream=True,
-                **options,
-            ) as response:
-                content = _read(response)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            timed_out = deadline.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
-            kind = NotTakenError if _never_connected(error) else TransientError
-            raise kind(Reason.TIMEOUT if timed_out else Reason.UNAVAILABLE) from error
+@contextmanager
+def _limited(seconds: float, *, is_registered: bool) -> Iterator[Deadline]:
+    """Limit what happens inside to some seconds, and for who was registered to the addresses that are allowed."""
+    deadline = Deadline(seconds, is_allowed if is_registered else None)
+    try:
+        with deadline:
+            yield deadline
+    finally:
+        if deadline.expired:
+            forget_connections()
+
+
+def _may_repeat(error: TransientError, deadline: Deadline, base_url: str, *, is_repeatable: bool) -> bool:
+    """Whether to try once more: what is over at once, is safe to send again, and does not add to a flood."""
+    if error.reason is not Reason.UNAVAILABLE or deadline.left < 2 * PAUSE_SECONDS[1]:
+        return False
+    return (is_repeatable or isinstance(error, NotTakenError)) and spend_retry(base_url)
+
+
+def _exchange(method: str, url: str, deadline: Deadline, **options: Any) -> tuple[requests.Response, bytes]:
+    """Send one request and read the whole answer. Raises TransientError (no_answer) or InvalidAnswerError."""
+    seconds = deadline.left
+    try:
+        with _session().request(
+            method, url, timeout=(min(CONNECT_TIMEOUT, seconds), seconds), allow_redirects=False, stream=True, **options
+        ) as response:
+            content = _read(response)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        timed_out = deadline.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
+        kind = NotTakenError if _never_connected(error) else TransientError
+        raise kind(Reason.TIMEOUT if timed_out else Reason.UNAVAILABLE, no_answer=True) from error
     if deadline.expired:  # an answer without a length ends where it was cut
-        raise TransientError(Reason.TIMEOUT)
+        raise TransientError(Reason.TIMEOUT, no_answer=True)
     return response, content
 
 
@@ -180,8 +210,9 @@ def get_health(url: str, *, is_registered: bool = False) -> str | None:
     Not through the breaker: this is how a recovered instance is noticed.
     """
     try:
-        headers = {HEADER: str(new_id())}
-        response, content = _exchange("GET", url, seconds=HEALTH_TIMEOUT, is_registered=is_registered, headers=headers)
+        headers = {HEADER: str(new_id()), "Accept-Encoding": "identity"}
+        with _limited(HEALTH_TIMEOUT, is_registered=is_registered) as deadline:
+            response, content = _exchange("GET", url, deadline, headers=headers)
     except ServiceError:
         return None
     if response.status_code != 200:  # noqa: PLR2004 - the contract says 200

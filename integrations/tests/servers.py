@@ -53,19 +53,23 @@ class Server:
 
 @contextmanager
 def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server below HTTP: `serve` does what it likes with the first connection."""
+    """A server below HTTP: `serve` does what it likes with each connection, one after the other."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def accept() -> None:
-            connection, _address = listening.accept()
-            with connection:
-                connection.recv(65536)
-                with suppress(OSError):  # the client hangs up, as it should
+            while True:
+                try:
+                    connection, _address = listening.accept()
+                except OSError:  # it is over
+                    return
+                with connection, suppress(OSError):  # the client hangs up, as it should
+                    connection.recv(65536)
                     serve(connection)
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
         thread.join(5)
 
 

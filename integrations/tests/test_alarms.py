@@ -248,7 +248,7 @@ def checks_of(row, *, failed=0, fine=0, latency_ms=10):
 def time_out(row):
     for _ in range(breaker.FAILURES):
         with pytest.raises(TransientError), breaker.protected(row.base_url, "POST"):
-            raise TransientError(Reason.TIMEOUT)
+            raise TransientError(Reason.TIMEOUT, no_answer=True)
 
 
 def stop_beating(row):

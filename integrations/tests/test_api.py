@@ -11,6 +11,7 @@ from accounts.tests.people import client_with_key, person_with
 from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
+from integrations import fleet
 from integrations.clients import breaker
 from integrations.clients.errors import Reason, TransientError
 from integrations.health import Look, checked
@@ -165,11 +166,17 @@ def test_a_breaker_is_seen_and_reset_with_a_reason(machine, admin_client):
     assert row["breaker"] == "closed"
     for _ in range(breaker.FAILURES):
         with pytest.raises(TransientError), breaker.protected(ONE["base_url"], "POST"):
-            raise TransientError(Reason.TIMEOUT)
+            raise TransientError(Reason.TIMEOUT, no_answer=True)
     assert machine.get(path_of(row)).json()["breaker"] == "open"
     page = "/admin/integrations/serviceinstance/"
     assert "timed out several times" in admin_client.get(f"{page}{row['id']}/change/").content.decode()
     act = {"action": "reset_breakers", "_selected_action": [row["id"]], "confirmed": "yes", "reason": "restarted"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fleet, "ask", lambda _question, otherwise: otherwise)
+        answer = admin_client.post(page, act, follow=True)
+    assert "Redis is away" in answer.content.decode()
+    assert not AuditEntry.objects.filter(action="breaker_reset").exists()  # nobody else would have heard of it
+    assert machine.get(path_of(row)).json()["breaker"] == "open"
     admin_client.post(page, act)
     assert machine.get(path_of(row)).json()["breaker"] == "closed"
     assert AuditEntry.objects.get(action="breaker_reset").reason == "restarted"

@@ -4,11 +4,16 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
+from django_redis import get_redis_connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from integrations import fleet
+from integrations.checks import check_balancing
 from integrations.clients import breaker
-from integrations.clients.errors import Reason, TransientError
+from integrations.clients.breaker import protected
+from integrations.clients.errors import NotTakenError, Reason, TransientError
 from integrations.models import ServiceInstance, Source
 from integrations.registry import ServiceKind, choose, instances
 
@@ -50,10 +55,13 @@ def test_by_weight_and_not_in_lumps():
 
 def test_without_redis_it_is_spread_by_chance(monkeypatch):
     def down(_alias):
+        tries.append(1)
         raise RedisConnectionError
 
-    monkeypatch.setattr("integrations.registry.get_redis_connection", down)
+    tries = []
+    monkeypatch.setattr(fleet, "get_redis_connection", down)
     assert set(turns()) == {ONE, TWO, THREE}
+    assert len(tries) == 1  # it may hang: not every choice waits for it
 
 
 @pytest.mark.parametrize("state", [{"is_draining": True}, {"is_disabled": True}])
@@ -93,11 +101,60 @@ def test_what_is_known_to_be_ill_is_not_chosen():
     assert turns().keys() == {ONE, THREE}
 
 
-def test_one_whose_breaker_is_open_is_not_chosen(monkeypatch):
+def test_one_whose_breaker_is_open_is_not_chosen_and_then_by_one_call_that_finds_out():
     for _ in range(breaker.FAILURES):
-        with pytest.raises(TransientError), breaker.protected(TWO, "POST"):
-            raise TransientError(Reason.TIMEOUT)
-    assert turns().keys() == {ONE, THREE}
+        with pytest.raises(TransientError), protected(TWO, "POST"):
+            raise TransientError(Reason.TIMEOUT, no_answer=True)
+    assert turns(number=6).keys() == {ONE, THREE}
+    get_redis_connection("default").hset(f"breaker:POST {TWO}", "opened_at", 1)
+    assert turns(number=30)[TWO] == 1
+    with protected(TWO, "POST"):
+        assert turns(number=6).keys() == {ONE, THREE}
+    assert turns(number=6) == {ONE: 2, TWO: 2, THREE: 2}
+
+
+def test_the_turns_are_fair_though_the_candidates_change_all_the_time():
+    """As when commands avoid who failed last: every second call leaves one out."""
+    seen = {None: Counter(), ONE: Counter()}
+    for number in range(60):
+        avoid = ONE if number % 2 else None
+        seen[avoid][choose(RUNNER, avoid=avoid).base_url] += 1
+    assert seen[None] == {ONE: 10, TWO: 10, THREE: 10}
+    assert seen[ONE] == {TWO: 15, THREE: 15}
+    keys = get_redis_connection("default").keys("service-turn:*")
+    assert len(keys) == 2
+    assert all(get_redis_connection("default").ttl(key) > 0 for key in keys)
+
+
+def test_one_with_as_many_calls_as_it_may_have_is_passed_over(settings):
+    settings.SERVICE_MAX_IN_FLIGHT = 1
+    with protected(ONE, "POST"), protected(TWO, "GET"):
+        assert turns(number=6).keys() == {THREE}
+        with protected(THREE, "GET"):
+            change(THREE, is_draining=True)
+            with pytest.raises(NotTakenError) as raised:
+                choose(RUNNER)
+            assert raised.value.reason is Reason.BUSY
+            assert choose(RUNNER, prefer=ONE).base_url == ONE
+
+
+def test_the_one_with_the_fewest_calls_for_its_weight(settings):
+    settings.SERVICE_BALANCING = "least_in_flight"
+    change(THREE, weight=4)
+    with protected(ONE, "POST"), protected(THREE, "GET"), protected(THREE, "POST"):
+        assert turns(number=6) == {TWO: 6}
+        with protected(TWO, "GET"), protected(TWO, "GET"):
+            assert turns(number=6) == {THREE: 6}
+    change(THREE, weight=1)
+    assert turns(number=6) == {ONE: 2, TWO: 2, THREE: 2}
+
+
+@pytest.mark.parametrize(("name", "value"), [("SERVICE_BALANCING", "random"), ("SERVICE_MAX_IN_FLIGHT", 0)])
+def test_a_setting_that_makes_no_sense_is_refused_at_the_start(settings, name, value):
+    check_balancing()
+    setattr(settings, name, value)
+    with pytest.raises(ImproperlyConfigured, match=name):
+        check_balancing()
 
 
 def test_if_none_is_well_any_is_better_than_none():

@@ -66,6 +66,7 @@ class Result:
 
 class Client(RunnerClient):
     needs_shared_folder: ClassVar = True
+    heeds_idempotency_key: ClassVar = False
     health_path: ClassVar = "/api/v1/health"
 
     @property

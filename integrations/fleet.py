@@ -1,0 +1,48 @@
+"""What all processes of the gateway know together. It lies in Redis, which may be away: then each is on its own."""
+
+import time
+from collections.abc import Callable, Iterable
+from hashlib import sha1
+from typing import Any, TypeVar
+
+from django_redis import get_redis_connection
+from redis.exceptions import NoScriptError, RedisError
+
+ASK_AGAIN_SECONDS = 5.0
+
+Found = TypeVar("Found")
+Otherwise = TypeVar("Otherwise")
+_ask_again_at = 0.0
+
+
+def ask(question: Callable[[Any], Found], otherwise: Otherwise) -> Found | Otherwise:
+    """Put a question to Redis. Return `otherwise` without it, and do not try again at once: it may hang for seconds."""
+    global _ask_again_at  # noqa: PLW0603 - one clock for the whole process
+    if time.monotonic() < _ask_again_at:
+        return otherwise
+    try:
+        return question(get_redis_connection("default"))
+    except RedisError:
+        _ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
+        return otherwise
+
+
+def ask_again() -> None:
+    """Forget that Redis was away, as a new process begins."""
+    global _ask_again_at  # noqa: PLW0603 - the same
+    _ask_again_at = 0.0
+
+
+class Script:
+    """Lua that Redis runs as one step, in one round trip."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._sha = sha1(source.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
+
+    def __call__(self, redis: Any, keys: Iterable[str], *values: str | float) -> Any:
+        names = list(keys)
+        try:
+            return redis.evalsha(self._sha, len(names), *names, *values)
+        except NoScriptError:  # it has not seen it since it was started
+            return redis.eval(self._source, len(names), *names, *values)
