@@ -40,7 +40,8 @@ class ArchiveClient(StageClient[ArchiveRequest]):
         return self._report(answer)
 
     def report(self, remote_id: str) -> WorkReport:
-        return self._report(self.ask(ArchiveAnswer, "GET", f"/archive/{path_segment(remote_id)}"))
+        answer = self.ask(ArchiveAnswer, "GET", f"/archive/{path_segment(remote_id)}")
+        return self.about(remote_id, self._report(answer))
 
     def file_of(self, answer: ArchiveAnswer) -> str | None:
         """Return the name of the `.atlas`, once there is one."""

@@ -86,6 +86,13 @@ class StageClient(ABC, Generic[Request]):
         answer = call(method, base_url + path, base_url=base_url, is_registered=self.instance.is_registered, **options)
         return parse(kind, answer)
 
+    @staticmethod
+    def about(remote_id: str, report: WorkReport) -> WorkReport:
+        """Return the report. Raises InvalidAnswerError if it is about other work than was asked after."""
+        if report.remote_id != remote_id:
+            raise InvalidAnswerError("id: it speaks of other work")
+        return report
+
     @classmethod
     def state_of(cls, status: str) -> WorkState:
         """Raises InvalidAnswerError for a word that the contract does not have."""
