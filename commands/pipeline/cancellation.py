@@ -9,7 +9,15 @@ from django.utils import timezone
 
 from commands.leases import LeaseLostError, lease_renew
 from commands.models import Command, Outcome, StageRun
-from commands.pipeline.attempts import begin_run, command_fail, finish_run, open_run, retry_window, runs_of
+from commands.pipeline.attempts import (
+    begin_run,
+    command_fail,
+    finish_run,
+    instance_that_may_have_it,
+    open_run,
+    retry_window,
+    runs_of,
+)
 from commands.pipeline.intake import take_in_what_is_left
 from commands.pipeline.remote import client_of, latest_report
 from commands.pipeline.stages import AFTER_ARCHIVE, STAGES
@@ -58,7 +66,7 @@ def cancel_step(command: Command) -> datetime | None:
 def _find_out(command: Command, runs: list[StageRun]) -> StageRun:
     """Ask the runner what it made of the work that it was given, to be stopped."""
     spec = STAGES[Stage.RUNNER]
-    instance = choose(ServiceKind.RUNNER, prefer=runs[-1].instance)
+    instance = choose(ServiceKind.RUNNER, prefer=instance_that_may_have_it(runs) or runs[-1].instance)
     run = begin_run(command, Stage.RUNNER, len(runs) + 1, instance.base_url)
     try:
         report = client_for(instance).recover(spec.request(command), idempotency_key=run.idempotency_key)

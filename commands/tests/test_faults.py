@@ -9,8 +9,9 @@ from commands.models import Command, Outcome, StageRun
 from commands.pipeline import engine
 from commands.services import command_submit
 from commands.states import Stage, Status
-from conftest import drive, drive_to_trouble, drive_until
+from conftest import drive, drive_to_trouble, drive_until, start_service
 from files.formats import FormatErrorCode
+from gateway.embedded.children import stop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -87,6 +88,34 @@ def test_a_fault_that_passes_costs_nothing_but_time(alice, sandbox, settings, st
     assert command.status == Status.COMPLETED
     for each in STAGES:
         assert service_of(sandbox, each).works_of(f"{command.id}:{each}") == 1
+
+
+@pytest.fixture
+def second_runner(sandbox, settings, tmp_path):
+    """Another runner, which knows nothing of what the first one did."""
+    service, child = start_service("runner", tmp_path)
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": [sandbox.runner.url, service.url]}
+    yield service
+    stop([child])
+
+
+def test_work_that_an_instance_may_have_done_is_given_to_no_other(alice, sandbox, second_runner):
+    """Whichever is the first to get it does it, and cannot say so."""
+    for service in (sandbox.runner, second_runner):
+        service.fault("lost_answer", path="/run", times=2)
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    assert len(set(command.stage_runs.filter(stage=Stage.RUNNER).values_list("instance", flat=True))) == 1
+    assert sum(service.works_of(f"{command.id}:runner") for service in (sandbox.runner, second_runner)) == 1
+
+
+def test_work_that_an_instance_never_got_is_given_to_another(alice, sandbox, second_runner):
+    for service, other in ((sandbox.runner, second_runner), (second_runner, sandbox.runner)):
+        service.fault("fail", status=429)
+        command = drive(submit(alice))
+        assert command.status == Status.COMPLETED
+        assert (service.works_of(f"{command.id}:runner"), other.works_of(f"{command.id}:runner")) == (0, 1)
+        service.behave()
 
 
 def test_a_slow_answer_within_the_timeout_is_waited_for(alice, sandbox):
