@@ -78,6 +78,8 @@ class FaultMiddleware:
             return
         if fault.done or fault.kind == "lost_answer":
             await self._app(scope, receive, _to_nobody)
+        elif fault.breaks_off:
+            await _body_has_come(receive)  # else it is a matter of luck whether the client is still sending it
         if fault.kind == "hang":
             await self._hang(scope, receive, send)
         elif fault.breaks_off:
@@ -120,6 +122,11 @@ class FaultMiddleware:
 
 async def _to_nobody(_: Message) -> None:
     pass
+
+
+async def _body_has_come(receive: Receive) -> None:
+    while (await receive()).get("more_body"):
+        pass
 
 
 async def _client_gone(receive: Receive) -> None:

@@ -1,0 +1,150 @@
+"""A failure drill: `make drill`. Commands run all the while, and everything goes wrong, one thing after the other.
+
+At the end it compares what was accepted with what became of it, and with what the services did by their own account.
+The exit code is 1 if a command was lost, done twice or wrong, or if the system did not heal; never because of timing.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+from benchmarks.system import ignore_signals, interrupt_on_signals, scratch_database
+from gateway.embedded.children import stop
+from gateway.embedded.system import StartError
+from tests.drill.faults import FAULTS, Fault, Scene
+from tests.drill.load import Load, seconds
+from tests.drill.system import SERVICE_TIMEOUT, DrillSystem
+from tests.drill.verdict import Event, Verdict, healing, judge
+
+FULL_MINUTES = 3.0
+HEALING_SECONDS = 30.0  # of a full drill; not a limit
+LONGEST_FAULT, SHORTEST_LONG_FAULT = 60.0, 8.0
+HEAL_LIMIT = 120.0  # generous: only what does not heal by itself takes so long
+QUIET_LIMIT = 180.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="roughly; 0.75 is the short form")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="of an earlier drill, to repeat it")
+    parser.add_argument("--rate", type=float, default=3.0, help="commands per second")
+    arguments = parser.parse_args()
+    interrupt_on_signals()
+    folder = Path(tempfile.mkdtemp(prefix="gateway-drill-"))
+    try:
+        is_good = drill(arguments, folder)
+    except StartError as error:
+        sys.exit(f"The system did not start: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell has it for Ctrl-C
+    if not is_good:
+        sys.exit(f"NOT GOOD. The data and the logs are in {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def drill(arguments: argparse.Namespace, folder: Path) -> bool:
+    with ExitStack() as stack:
+        database = "PostgreSQL" if os.environ.get("DATABASE_URL") else "SQLite"
+        database_url = stack.enter_context(scratch_database()) if database == "PostgreSQL" else None
+        say(
+            f"Drill of about {arguments.minutes:g} min, {arguments.rate:g} commands/s, {database}. Seed {arguments.seed}."
+        )
+        say("Starting the system: web, worker, beat, Redis, two instances of each service ...")
+        system = DrillSystem(folder, database_url)
+        stack.callback(lambda: stop(reversed(system.children)))
+        stack.callback(ignore_signals)
+        stack.enter_context(system.running())
+        return asyncio.run(run(system, arguments))
+
+
+async def run(system: DrillSystem, arguments: argparse.Namespace) -> bool:
+    began = time.monotonic()
+    load = Load(system.address, arguments.rate)
+    await load.sign_in()
+    going_on = asyncio.create_task(load.go_on())
+    try:
+        events = await let_go_wrong(Scene(system, Random(arguments.seed)), load, arguments.minutes)  # noqa: S311 - no secret
+        await load.stop()
+        await going_on
+        say("Waiting for quiet ...")
+        await until_quiet(load)
+        verdict, commands = await judge(load, system, events)
+    finally:
+        going_on.cancel()
+        await load.close()
+    report(verdict, healing(events, commands), time.monotonic() - began)
+    return verdict.is_good
+
+
+async def let_go_wrong(scene: Scene, load: Load, minutes: float) -> list[Event]:
+    """Let every fault happen, each after the one before has healed."""
+    plan = [(fault, duration(fault, minutes)) for fault in FAULTS]
+    scene.dice.shuffle(plan)
+    events = []
+    for fault, lasts in plan:
+        say(f"{time.strftime('%H:%M:%S')}  {fault.name} ({lasts:.1f} s) ...")
+        began = time.time()
+        await fault.happen(scene, lasts)
+        ended = time.time()
+        healed = await first_completed(load, ended)
+        events.append(Event(fault.name, began, ended, healed))
+        state = "did NOT heal" if healed is None else f"healed after {healed - ended:.1f} s"
+        say(f"          {state}; accepted {len(load.accepted)}, unfinished {await load.unfinished()}")
+    return events
+
+
+def duration(fault: Fault, minutes: float) -> float:
+    """Return how long a fault lasts: the short ones keep their share, the long ones get what is left."""
+    scale = min(minutes / FULL_MINUTES, 1.0)
+    if not fault.is_long:
+        return fault.seconds * scale
+    short = sum(each.seconds for each in FAULTS if not each.is_long) * scale
+    share = (minutes * 60 - short - HEALING_SECONDS * scale) / sum(each.is_long for each in FAULTS)
+    return max(min(share, LONGEST_FAULT), SHORTEST_LONG_FAULT)
+
+
+async def first_completed(load: Load, since: float) -> float | None:
+    """Return when the first command that was sent since then was completed; None if that does not happen."""
+    deadline = time.monotonic() + HEAL_LIMIT
+    while time.monotonic() < deadline:
+        command = await load.newest_completed()
+        if command and seconds(command["created_at"]) >= since:
+            return seconds(command["finished_at"])
+        await asyncio.sleep(0.1)
+    return None
+
+
+async def until_quiet(load: Load) -> None:
+    deadline = time.monotonic() + QUIET_LIMIT
+    while await load.unfinished() and time.monotonic() < deadline:  # noqa: ASYNC110 - asked over HTTP
+        await asyncio.sleep(0.5)
+
+
+def report(verdict: Verdict, lines: list[str], took: float) -> None:
+    say("")
+    say("fault     healed    backlog")
+    for line in lines:
+        say(line)
+    say("healed: from the end of the fault until a command that was sent after it was completed.")
+    say("backlog: from there until the last of those that were sent during the fault (their number) had ended.")
+    say(f"A call of a service has {SERVICE_TIMEOUT} s, a stage is tried again for 30 s.")
+    say("")
+    for line in verdict.lines():
+        say(line)
+    say(f"took                    {took:.0f} s")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - this is what the person sees
+
+
+if __name__ == "__main__":
+    main()
