@@ -54,9 +54,8 @@ def drill(arguments: argparse.Namespace, folder: Path) -> bool:
     with ExitStack() as stack:
         database = "PostgreSQL" if os.environ.get("DATABASE_URL") else "SQLite"
         database_url = stack.enter_context(scratch_database()) if database == "PostgreSQL" else None
-        say(
-            f"Drill of about {arguments.minutes:g} min, {arguments.rate:g} commands/s, {database}. Seed {arguments.seed}."
-        )
+        say(f"Drill of about {arguments.minutes:g} min on {database}, {arguments.rate:g} commands/s.")
+        say(f"Seed {arguments.seed}")
         say("Starting the system: web, worker, beat, Redis, two instances of each service ...")
         system = DrillSystem(folder, database_url)
         stack.callback(lambda: stop(reversed(system.children)))
@@ -77,6 +76,7 @@ async def run(system: DrillSystem, arguments: argparse.Namespace) -> bool:
         say("Waiting for quiet ...")
         await until_quiet(load)
         verdict, commands = await judge(load, system, events)
+        verdict.not_healed += system.ended()
     finally:
         going_on.cancel()
         await load.close()
@@ -98,6 +98,8 @@ async def let_go_wrong(scene: Scene, load: Load, minutes: float) -> list[Event]:
         events.append(Event(fault.name, began, ended, healed))
         state = "did NOT heal" if healed is None else f"healed after {healed - ended:.1f} s"
         say(f"          {state}; accepted {len(load.accepted)}, unfinished {await load.unfinished()}")
+        if healed is None:
+            break  # what comes now says nothing any more
     return events
 
 

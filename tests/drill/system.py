@@ -89,6 +89,11 @@ class DrillSystem(System):
                 else:
                     return
 
+    def ended(self) -> list[str]:
+        """Return the parts that ended by themselves."""
+        codes = {child.name: child.exit_code for child in self.children}
+        return [f"{name} has ended (exit code {code})" for name, code in codes.items() if code is not None]
+
     def redis_answers(self) -> bool:
         return redis.answers(self.env["REDIS_URL"])
 
