@@ -44,6 +44,7 @@ def main() -> None:
     except StartError as error:
         sys.exit(f"The system did not start: {error}")
     except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
         sys.exit(130)  # as a shell has it for Ctrl-C
     if not is_good:
         sys.exit(f"NOT GOOD. The data and the logs are in {folder}")
