@@ -19,14 +19,12 @@ from random import Random
 from benchmarks.system import ignore_signals, interrupt_on_signals, scratch_database
 from gateway.embedded.children import stop
 from gateway.embedded.system import StartError
-from tests.drill.faults import FAULTS, Fault, Scene
+from tests.drill.faults import FAULTS, Scene
 from tests.drill.load import Load, seconds
 from tests.drill.system import SERVICE_TIMEOUT, DrillSystem
 from tests.drill.verdict import Event, Verdict, healing, judge
 
 FULL_MINUTES = 3.0
-HEALING_SECONDS = 30.0  # of a full drill; not a limit
-LONGEST_FAULT, SHORTEST_LONG_FAULT = 60.0, 8.0
 HEAL_LIMIT = 120.0  # generous: only what does not heal by itself takes so long
 QUIET_LIMIT = 180.0
 
@@ -87,10 +85,10 @@ async def run(system: DrillSystem, arguments: argparse.Namespace) -> bool:
 
 async def let_go_wrong(scene: Scene, load: Load, minutes: float) -> list[Event]:
     """Let every fault happen, each after the one before has healed."""
-    plan = [(fault, duration(fault, minutes)) for fault in FAULTS]
-    scene.dice.shuffle(plan)
+    plan = scene.dice.sample(FAULTS, len(FAULTS))
     events = []
-    for fault, lasts in plan:
+    for fault in plan:
+        lasts = fault.seconds * minutes / FULL_MINUTES
         say(f"{time.strftime('%H:%M:%S')}  {fault.name} ({lasts:.1f} s) ...")
         began = time.time()
         await fault.happen(scene, lasts)
@@ -102,16 +100,6 @@ async def let_go_wrong(scene: Scene, load: Load, minutes: float) -> list[Event]:
         if healed is None:
             break  # what comes now says nothing any more
     return events
-
-
-def duration(fault: Fault, minutes: float) -> float:
-    """Return how long a fault lasts: the short ones keep their share, the long ones get what is left."""
-    scale = min(minutes / FULL_MINUTES, 1.0)
-    if not fault.is_long:
-        return fault.seconds * scale
-    short = sum(each.seconds for each in FAULTS if not each.is_long) * scale
-    share = (minutes * 60 - short - HEALING_SECONDS * scale) / sum(each.is_long for each in FAULTS)
-    return max(min(share, LONGEST_FAULT), SHORTEST_LONG_FAULT)
 
 
 async def first_completed(load: Load, since: float) -> float | None:
