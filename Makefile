@@ -32,7 +32,7 @@ check: $(DEV_STAMP) ## everything that can be checked without running: style, ty
 proof: $(DEV_STAMP) ## the slow tests: proofs by chaos and load, minutes long (ARGS)
 	$(BIN)/python -m pytest -m slow -n 1 $(ARGS)
 
-drill: $(DEV_STAMP) ## run commands while everything fails, and prove that none is lost or done twice (ARGS="--minutes 3 --seed 7", DATABASE_URL)
+drill: $(DEV_STAMP) ## let everything fail while commands run: none may be lost or done twice (ARGS, DATABASE_URL)
 	@exec $(BIN)/python -m tests.drill $(ARGS)
 
 bench: $(DEV_STAMP) ## measure the speed on PostgreSQL and Redis, beside limits of this machine (DATABASE_URL, REDIS_URL)

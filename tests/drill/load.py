@@ -73,18 +73,13 @@ class Load:
         return next(iter(found["results"]), None)
 
     async def unfinished(self) -> int:
-        found = await self._ask("GET", "/commands", params={"status": UNFINISHED, "limit": 100})
-        return len(found["results"])
+        return len(await self._all(f"/commands?limit=100&status={UNFINISHED}"))
+
+    async def ended(self) -> int:
+        return len(self.accepted) - await self.unfinished()
 
     async def everything(self) -> list[dict[str, Any]]:
-        """Return all commands, page by page."""
-        found: list[dict[str, Any]] = []
-        address: str | None = "/commands?limit=100"
-        while address:
-            page = await self._ask("GET", address)
-            found += page["results"]
-            address = page["next"]
-        return found
+        return await self._all("/commands?limit=100")
 
     async def output_of(self, command_id: str) -> str:
         return str((await self._ask("GET", f"/commands/{command_id}/result"))["output"])
@@ -99,6 +94,14 @@ class Load:
             self.refused.append(f"{number}: {error!r}")
         else:
             self.accepted[answer["id"]] = Accepted(number, at)
+
+    async def _all(self, address: str | None) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while address:
+            page = await self._ask("GET", address)
+            found += page["results"]
+            address = page["next"]
+        return found
 
     async def _ask(self, method: str, path: str, **options: Any) -> Any:
         """Return the answer, asking again after a 5xx or a broken connection. Raises UnexpectedAnswerError."""
