@@ -79,7 +79,11 @@ async def run(system: DrillSystem, arguments: argparse.Namespace) -> bool:
     finally:
         going_on.cancel()
         await load.close()
-    report(verdict, healing(events, commands), time.monotonic() - began)
+    report(verdict, healing(events, commands))
+    healed = [(event.healed - event.ended, event.name) for event in events if event.healed is not None]
+    took, what = max(healed, default=(0.0, "nothing"))
+    say(f"longest time to heal    {took:.1f} s, after: {what}")
+    say(f"took                    {time.monotonic() - began:.0f} s")
     return verdict.is_good
 
 
@@ -139,7 +143,7 @@ class Patience:
         return now - self._moved_at < STANDSTILL_SECONDS
 
 
-def report(verdict: Verdict, lines: list[str], took: float) -> None:
+def report(verdict: Verdict, lines: list[str]) -> None:
     say("")
     say("fault     healed    backlog")
     for line in lines:
@@ -150,7 +154,6 @@ def report(verdict: Verdict, lines: list[str], took: float) -> None:
     say("")
     for line in verdict.lines():
         say(line)
-    say(f"took                    {took:.0f} s")
 
 
 def say(line: str) -> None:
