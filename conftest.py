@@ -65,7 +65,11 @@ class SandboxService:
 
     def fault(self, kind: str, **options: Any) -> None:
         """Let the service misbehave from now on, as integrations/sandbox/README.md describes."""
-        answer = requests.put(f"{self.url}/sandbox/faults", json={"faults": [{"kind": kind, **options}]}, timeout=5)
+        self.faults({"kind": kind, **options})
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        """Let the service misbehave in several ways: each request meets the first of them that has times left."""
+        answer = requests.put(f"{self.url}/sandbox/faults", json={"faults": list(faults)}, timeout=5)
         answer.raise_for_status()
 
     def behave(self) -> None:
@@ -114,9 +118,9 @@ def _nothing_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     cache.clear()
 
 
-def start_service(name: str, folder: Path, *options: str) -> tuple[SandboxService, Child]:
-    """Start `python -m integrations.sandbox`; whoever starts it stops it."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+def start_service(name: str, folder: Path, *options: str, port: int = 0) -> tuple[SandboxService, Child]:
+    """Start `python -m integrations.sandbox`; whoever starts it stops it, and then its port refuses connections."""
+    with socket.create_server(("127.0.0.1", port)) as listening:
         fd = listening.fileno()
         command = [
             sys.executable,

@@ -186,6 +186,8 @@ class StageRun(models.Model):
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, blank=True)
+    # The instance has certainly done nothing of it: it could not be reached, or said so. In doubt it may have.
+    not_taken = models.BooleanField(default=False, db_default=False)
     error_code = models.CharField(max_length=50, blank=True)
     error_cause = models.CharField(max_length=500, blank=True)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_ready
+from kombu.transport.virtual import QoS
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings.production")
 
@@ -12,6 +13,22 @@ app = Celery("gateway")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["gateway"], related_name="health")
+
+
+_restore_unacked_once = QoS.restore_unacked_once
+
+
+def _restore_if_connected(self: QoS, stderr: Any = None) -> None:
+    """Give messages back that were not taken up, but not by a connection that is gone.
+
+    kombu 5.7 tries that when it puts away a connection that broke, and what it gets is no error of a connection but an
+    AttributeError. That ended the worker when Redis was restarted under load. The sweep sends such messages again.
+    """
+    if getattr(self.channel.connection, "client", None) is not None:
+        _restore_unacked_once(self, stderr)
+
+
+QoS.restore_unacked_once = _restore_if_connected  # type: ignore[method-assign]  # see there
 
 
 @worker_ready.connect

@@ -13,7 +13,7 @@ from commands.leases import lease_renew
 from commands.models import Command, Outcome, StageRun
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
-from integrations.clients.errors import PermanentError, Reason, ServiceError, TransientError
+from integrations.clients.errors import NotTakenError, PermanentError, Reason, ServiceError, TransientError
 
 MAX_ABANDONED = 5
 MAX_INVALID = 3
@@ -30,6 +30,7 @@ class Failure:
     transient: bool = False  # try again for as long as the window lasts
     doubtful: bool = False  # try again a few times
     busy: bool = False  # nothing is wrong: try again, however long it takes
+    not_taken: bool = False  # the service certainly did nothing
     retry_after: float | None = None
 
 
@@ -42,6 +43,7 @@ def failure_of(stage: Stage, error: ServiceError, *, fetching: bool = False) -> 
         transient=isinstance(error, TransientError),
         doubtful=not isinstance(error, TransientError | PermanentError),
         busy=error.reason is Reason.BUSY,
+        not_taken=isinstance(error, NotTakenError) and not fetching,
         retry_after=error.retry_after,
     )
 
@@ -71,6 +73,11 @@ def too_often_abandoned(runs: list[StageRun]) -> bool:
     return sum(run.outcome == Outcome.ABANDONED for run in runs) >= MAX_ABANDONED
 
 
+def instance_that_may_have_it(runs: list[StageRun]) -> str | None:
+    """Return the instance that the work was handed to, perhaps in vain: any other one would do it a second time."""
+    return next((run.instance for run in reversed(runs) if run.instance and not run.not_taken), None)
+
+
 def last_failed_instance(runs: list[StageRun]) -> str | None:
     return next((run.instance for run in reversed(runs) if run.outcome == Outcome.FAILED), None)
 
@@ -96,6 +103,7 @@ def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = 
         remote_file_id=remote_file_id,
         error_code=code,
         error_cause=cause[:500],
+        not_taken=run.not_taken,
         finished_at=now,
     )
     if not ended:
@@ -117,6 +125,7 @@ def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | 
                 "next_attempt_at": retry_at.isoformat().replace("+00:00", "Z"),
             }
             command_event(command, "retrying", lease_owner=command.lease_owner, data=data)
+        run.not_taken = failure.not_taken and not run.remote_id
         finish_run(run, Outcome.FAILED, code=failure.code, cause=failure.cause)
     return retry_at
 

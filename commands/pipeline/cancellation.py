@@ -36,7 +36,7 @@ def cancel_step(command: Command) -> datetime | None:
     try:
         run = open_run(runs)
         if run is None:
-            asked = [each for each in runs if each.instance]  # the others found nobody to give it to
+            asked = [each for each in runs if each.instance and not each.not_taken]  # the others gave it to nobody
             if not asked or (asked[-1].error_code not in _UNKNOWN and asked[-1].outcome != Outcome.ABANDONED):
                 _cancelled(command, [])
                 return None

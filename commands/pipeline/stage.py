@@ -23,6 +23,7 @@ from commands.pipeline.attempts import (
     command_fail,
     failure_of,
     finish_run,
+    instance_that_may_have_it,
     last_failed_instance,
     open_run,
     run_failed,
@@ -66,7 +67,12 @@ def stage_step(command: Command, stage: Stage) -> datetime | None:
 def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | None:
     spec, attempt = STAGES[stage], len(runs) + 1
     try:
-        instance = choose(ServiceKind(stage), tag=command.target or None, avoid=last_failed_instance(runs))
+        instance = choose(
+            ServiceKind(stage),
+            tag=command.target or None,
+            prefer=instance_that_may_have_it(runs),
+            avoid=last_failed_instance(runs),
+        )
     except TransientError as error:
         return run_failed(command, begin_run(command, stage, attempt, ""), failure_of(stage, error))
     run = begin_run(command, stage, attempt, instance.base_url)

@@ -20,6 +20,7 @@ from commands.services import command_submit
 from commands.states import Stage, Status
 from conftest import drive
 from files.models import StoredFile
+from integrations.clients.archive import ArchiveClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -127,6 +128,27 @@ def test_a_command_that_kills_every_worker_ends_as_failed(alice, sandbox, monkey
     command.refresh_from_db()
     assert (command.status, command.error_code) == (Status.FAILED, "worker_lost")
     assert command.stage_runs.count() == 5  # as docs/api.md says of worker_lost
+
+
+def test_what_a_dead_worker_handed_over_goes_to_the_same_instance_again(alice, sandbox, settings, monkeypatch):
+    others = [f"http://127.0.0.1:{port}" for port in (1, 2, 3)]
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {"archive": [sandbox.archive.url]}
+    submit = ArchiveClient.submit
+
+    def dies_after_it(*args: Any, **kwargs: Any) -> None:
+        submit(*args, **kwargs)
+        monkeypatch.undo()
+        settings.SERVICE_URLS = settings.SERVICE_URLS | {"archive": [*others, sandbox.archive.url]}
+        raise Killed
+
+    monkeypatch.setattr(ArchiveClient, "submit", dies_after_it)
+    command = command_submit(user=alice, text="echo hello")
+    with pytest.raises(Killed):
+        drive(command)
+    let_the_lease_expire(command)
+    drive(command)
+    check_that_nothing_is_lost_or_doubled(command, sandbox)
+    assert set(command.stage_runs.filter(stage=Stage.ARCHIVE).values_list("instance")) == {(sandbox.archive.url,)}
 
 
 def test_a_worker_that_wakes_up_after_another_took_over_writes_nothing(alice, sandbox, monkeypatch):

@@ -1,20 +1,27 @@
 """Services that are away, slow, broken or lying: tried again if that can help, else a failure with its reason."""
 
+import time
 from datetime import timedelta
+from unittest import mock
 
 import pytest
+from celery import current_app
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from commands.models import Command, Outcome, StageRun
 from commands.pipeline import engine
 from commands.services import command_submit
 from commands.states import Stage, Status
-from conftest import drive, drive_to_trouble, drive_until
+from conftest import drive, drive_to_trouble, drive_until, start_service
 from files.formats import FormatErrorCode
+from gateway.embedded.children import stop
+from gateway.settings.base import redis_settings
 from integrations.clients import breaker
 from integrations.clients.breaker import protected
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind, Source
+from tests.own_redis import OwnRedis
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,6 +98,109 @@ def test_a_fault_that_passes_costs_nothing_but_time(alice, sandbox, settings, st
     assert command.status == Status.COMPLETED
     for each in STAGES:
         assert service_of(sandbox, each).works_of(f"{command.id}:{each}") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "code"),
+    [
+        ("reset", {"where": "headers"}, "unavailable"),
+        ("reset", {"where": "body"}, "unavailable"),
+        ("drip", {"seconds": 0.1}, "timeout"),
+        ("garbage", {"variant": "html"}, "invalid_answer"),
+        ("garbage", {"variant": "truncated"}, "invalid_answer"),
+        ("garbage", {"variant": "cut_short"}, "unavailable"),
+        ("garbage", {"variant": "huge"}, "invalid_answer"),
+    ],
+)
+def test_an_answer_that_does_not_come_whole(alice, sandbox, settings, fault, options, code):
+    """The runner does the work, and nobody hears of it: it is done once, and the reason is told."""
+    if fault == "drip":
+        settings.SERVICE_TIMEOUT = HANG_SECONDS
+    sandbox.runner.fault(fault, method="POST", done=True, **options)
+    command = drive_to_trouble(submit(alice), Stage.RUNNER, settings)
+    assert failed(command, Stage.RUNNER) == f"runner_{code}"
+    assert sandbox.runner.works_of(f"{command.id}:runner") == 1
+
+
+def test_a_command_that_meets_one_fault_after_the_other_is_completed_and_done_once(alice, sandbox):
+    faults = [
+        {"kind": "fail", "status": 429, "retry_after": 1},
+        {"kind": "reset", "where": "headers", "done": True},
+        {"kind": "garbage", "variant": "html", "done": True},
+        {"kind": "fail", "status": 500, "done": True},
+        {"kind": "reset", "where": "body", "done": True},
+        {"kind": "wrong_id"},
+        {"kind": "garbage", "variant": "cut_short", "done": True},
+        {"kind": "duplicate"},
+        {"kind": "garbage", "variant": "truncated"},
+    ]
+    for service in sandbox:
+        service.faults(*({**fault, "times": 1} for fault in faults))
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    assert command.result.output == "hello"
+    for each in STAGES:
+        assert service_of(sandbox, each).works_of(f"{command.id}:{each}") == 1
+
+
+def test_a_runner_that_is_killed_in_mid_run_is_waited_for(alice, sandbox, settings, tmp_path):
+    service, child = start_service("runner", tmp_path)
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": [service.url]}
+    service.fault("never_finish")
+    command = drive_until(submit(alice), lambda command: command.stage_runs.exclude(remote_id="").count() == 2)
+    child.wait_or_kill(time.monotonic())
+    command = drive_until(command, lambda command: command.stage_runs.filter(unanswered_since__isnull=False).exists())
+    assert command.status == Status.RUNNING
+    _service, child = start_service("runner", tmp_path, port=int(service.url.rpartition(":")[2]))
+    try:
+        command = drive(command)
+        assert command.status == Status.COMPLETED
+        assert service.works_of(f"{command.id}:runner") == 1
+    finally:
+        stop([child])
+
+
+def test_without_redis_commands_are_taken_in_and_done_all_the_same(alice, api, sandbox, settings, tmp_path):
+    """The breakers, the balancing, the news and the messages to the workers do without it."""
+    own_redis = OwnRedis(tmp_path)
+    client = api(alice)
+    settings.CACHES = redis_settings(own_redis.url)["CACHES"]
+    settings.CHANNEL_LAYERS = redis_settings(own_redis.url)["CHANNEL_LAYERS"]
+    own_redis.stop()
+    with mock.patch.object(current_app, "send_task", side_effect=OperationalError("no broker")):
+        answer = client.post("/api/v2/commands", {"text": "echo hello"})
+        assert answer.status_code == 201
+        command = drive(Command.objects.get(id=answer.json()["id"]))
+    assert command.status == Status.COMPLETED
+    assert command.events.filter(broadcast_at=None).exists()
+
+
+@pytest.fixture
+def second_runner(sandbox, settings, tmp_path):
+    """Another runner, which knows nothing of what the first one did."""
+    service, child = start_service("runner", tmp_path)
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": [sandbox.runner.url, service.url]}
+    yield service
+    stop([child])
+
+
+def test_work_that_an_instance_may_have_done_is_given_to_no_other(alice, sandbox, second_runner):
+    """Whichever is the first to get it does it, and cannot say so."""
+    for service in (sandbox.runner, second_runner):
+        service.fault("lost_answer", path="/run", times=2)
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    assert len(set(command.stage_runs.filter(stage=Stage.RUNNER).values_list("instance", flat=True))) == 1
+    assert sum(service.works_of(f"{command.id}:runner") for service in (sandbox.runner, second_runner)) == 1
+
+
+def test_work_that_an_instance_never_got_is_given_to_another(alice, sandbox, second_runner):
+    for service, other in ((sandbox.runner, second_runner), (second_runner, sandbox.runner)):
+        service.fault("fail", status=429)
+        command = drive(submit(alice))
+        assert command.status == Status.COMPLETED
+        assert (service.works_of(f"{command.id}:runner"), other.works_of(f"{command.id}:runner")) == (0, 1)
+        service.behave()
 
 
 def test_a_slow_answer_within_the_timeout_is_waited_for(alice, sandbox):

@@ -70,6 +70,17 @@ class System:
             stop(reversed(self.children))
 
     def _start_and_watch(self, web_socket: socket.socket) -> int:
+        told = self._start_parts(web_socket)
+        self._wait_for("the system to be ready", self._is_ready)
+        self._welcome(told)
+        while True:
+            self._check_children()
+            time.sleep(0.5)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _start_parts(self, web_socket: socket.socket) -> dict[str, str]:
+        """Start everything. Return what a person must be told of the users' passwords."""
         self._start_redis()
         self._start_services()
         told = self._prepare()
@@ -86,13 +97,7 @@ class System:
         self._start("beat", [*celery, "beat", "--schedule", schedule, "--pidfile=", "--loglevel", "WARNING"])
         fd = web_socket.fileno()
         self._start("web", [sys.executable, "-m", "gateway.embedded.web", str(fd)], fd=fd)
-        self._wait_for("the system to be ready", self._is_ready)
-        self._welcome(told)
-        while True:
-            self._check_children()
-            time.sleep(0.5)
-
-    # --- parts ------------------------------------------------------------------------------------------------------
+        return told
 
     def _bind(self) -> socket.socket:
         try:

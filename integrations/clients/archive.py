@@ -61,7 +61,8 @@ class ArchiveClient(StageClient[ArchiveRequest]):
         return self._report(answer)
 
     def report(self, remote_id: str) -> WorkReport:
-        return self._report(self.ask(ArchiveAnswer, "GET", f"/archive/{path_segment(remote_id)}"))
+        answer = self.ask(ArchiveAnswer, "GET", f"/archive/{path_segment(remote_id)}")
+        return self.about(remote_id, self._report(answer))
 
     def search(self, request: SearchRequest) -> list[str]:
         """Return the ids of the entries found, anybody's, in the archive's order; at most `limit`."""

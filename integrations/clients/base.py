@@ -94,6 +94,13 @@ class StageClient(ABC, Generic[Request]):
         )
         return parse(kind, answer)
 
+    @staticmethod
+    def about(remote_id: str, report: WorkReport) -> WorkReport:
+        """Return the report. Raises InvalidAnswerError if it is about other work than was asked after."""
+        if report.remote_id != remote_id:
+            raise InvalidAnswerError("id: it speaks of other work")
+        return report
+
     @classmethod
     def state_of(cls, status: str) -> WorkState:
         """Raises InvalidAnswerError for a word that the contract does not have."""

@@ -74,15 +74,21 @@ def call(
         earn_retry(base_url)
         with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
             try:
-                response, content = _exchange(method, url, deadline, json=body, headers=headers)
+                return _ask(method, url, deadline, json=body, headers=headers)
             except TransientError as error:
                 if not _may_repeat(error, deadline, base_url, is_repeatable=is_repeatable):
                     raise
-                time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 - guards nothing
-                response, content = _exchange(method, url, deadline, json=body, headers=headers)
-        if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
-            return _parse(content)
-        raise _error_of(response, content)
+                first = error
+            time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 - guards nothing
+            try:
+                return _ask(method, url, deadline, json=body, headers=headers)
+            except NotTakenError as error:
+                if isinstance(first, NotTakenError):
+                    raise
+                # The first request may have arrived, whatever became of the second.
+                raise TransientError(
+                    error.reason, error.detail, error.retry_after, no_answer=error.no_answer
+                ) from error
 
 
 @contextmanager
@@ -97,9 +103,17 @@ def _limited(seconds: float, *, is_registered: bool) -> Iterator[Deadline]:
             forget_connections()
 
 
+def _ask(method: str, url: str, deadline: Deadline, **options: Any) -> Any:
+    response, content = _exchange(method, url, deadline, **options)
+    if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
+        return _parse(content)
+    raise _error_of(response, content)
+
+
 def _may_repeat(error: TransientError, deadline: Deadline, base_url: str, *, is_repeatable: bool) -> bool:
-    """Whether to try once more: what is over at once, is safe to send again, and does not add to a flood."""
-    if error.reason is not Reason.UNAVAILABLE or deadline.left < 2 * PAUSE_SECONDS[1]:
+    """Whether to try once more: what broke at once, is safe to send again, and does not add to a flood."""
+    broke = error.no_answer and error.reason is Reason.UNAVAILABLE
+    if not broke or deadline.left < 2 * PAUSE_SECONDS[1]:
         return False
     return (is_repeatable or isinstance(error, NotTakenError)) and spend_retry(base_url)
 

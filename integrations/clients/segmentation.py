@@ -39,7 +39,7 @@ class SegmentationClient(StageClient[SegmentRequest]):
         return self.ask_report("POST", "/segment", body=self.body(request), idempotency_key=idempotency_key)
 
     def report(self, remote_id: str) -> WorkReport:
-        return self.ask_report("GET", f"/segment/{path_segment(remote_id)}")
+        return self.about(remote_id, self.ask_report("GET", f"/segment/{path_segment(remote_id)}"))
 
     def body(self, request: SegmentRequest) -> dict[str, Any]:
         return asdict(request)

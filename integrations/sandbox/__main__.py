@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from integrations.sandbox import archive, archive_b, runner, runner_b, segmentation, segmentation_b
-from integrations.sandbox.protocol import DroppableProtocol
+from integrations.sandbox.protocol import SandboxProtocol
 from integrations.sandbox.store import Store
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = Store.open(arguments.state_dir, arguments.service)
     config = uvicorn.Config(
         create_app(arguments, store),
-        http=DroppableProtocol,
+        http=SandboxProtocol,
         ws="none",
         access_log=False,
         log_level="warning",

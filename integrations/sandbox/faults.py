@@ -13,7 +13,20 @@ from integrations.sandbox.bodies import Body
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RequestKind = Literal["slow", "fail", "hang", "drop", "garbage", "lost_file", "lost_task", "lost_answer"]
+RequestKind = Literal[
+    "slow",
+    "fail",
+    "hang",
+    "drop",
+    "reset",
+    "drip",
+    "garbage",
+    "wrong_id",
+    "duplicate",
+    "lost_file",
+    "lost_task",
+    "lost_answer",
+]
 WorkKind = Literal["cycle", "never_finish"]
 REQUEST_KINDS: frozenset[str] = frozenset(get_args(RequestKind))
 COMMON_KINDS: frozenset[str] = REQUEST_KINDS - {"lost_task"}
@@ -33,8 +46,16 @@ class Fault(Body, extra="forbid"):
     seconds: float = Field(default=1, ge=0, le=3600)
     status: int = Field(default=500, ge=400, le=599)
     retry_after: int | None = Field(default=None, ge=0)
-    variant: Literal["not_json", "wrong_shape"] = "not_json"
+    variant: Literal["not_json", "wrong_shape", "html", "truncated", "cut_short", "huge"] = "not_json"
+    where: Literal["headers", "body"] = "body"
+    done: bool = False
     times: int | None = Field(default=None, ge=1)
+
+    @property
+    def breaks_off(self) -> bool:
+        """Whether it breaks the connection instead of answering in full."""
+        cut_short = self.kind == "garbage" and self.variant == "cut_short"
+        return cut_short or self.kind in {"drop", "lost_answer", "reset", "drip"}
 
     def concerns(self, method: str, path: str) -> bool:
         if path in HEALTH_PATHS:

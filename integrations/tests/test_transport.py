@@ -88,6 +88,20 @@ class TestRepeating:
             assert outcome("GET", url) in (Reason.UNAVAILABLE, Reason.ERROR)
             assert len(connections) == 1
 
+    @pytest.mark.parametrize("second", [b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n", "nobody listens"])
+    def test_what_the_first_request_may_have_begun_nobody_says_was_not_taken(self, second, monkeypatch):
+        """Else the pipeline would give the same work to another instance."""
+        if isinstance(second, bytes):
+            acts = (None, second)
+        else:
+            acts = (None,)
+            monkeypatch.setattr(http, "_never_connected", lambda _error: len(connections) > 1)
+        with server_that(*acts) as (url, connections):
+            with pytest.raises(TransientError) as raised:
+                call("POST", url, base_url=url, idempotency_key="k")
+            assert len(connections) == 2
+        assert not isinstance(raised.value, NotTakenError)
+
     def test_a_service_in_trouble_gets_few_calls_more(self, monkeypatch):
         monkeypatch.setattr(http, "PAUSE_SECONDS", (0, 0))
         with server_that(None) as (url, connections):

@@ -1,0 +1,164 @@
+"""A failure drill: `make drill`. Commands run all the while, and everything goes wrong, one thing after the other.
+
+At the end it compares what was accepted with what became of it, and with what the services did by their own account.
+The exit code is 1 if a command was lost, done twice or wrong, or if the system did not heal; never because of timing.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+from benchmarks.system import ignore_signals, interrupt_on_signals, scratch_database
+from gateway.embedded.children import stop
+from gateway.embedded.system import StartError
+from tests.drill.faults import FAULTS, Scene
+from tests.drill.load import Load, seconds
+from tests.drill.system import SERVICE_TIMEOUT, DrillSystem
+from tests.drill.verdict import Event, Verdict, healing, judge
+
+FULL_MINUTES = 3.0
+STANDSTILL_SECONDS = 120.0  # generous: only what does not heal by itself stands still for so long
+LOOK_SECONDS = 5.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="roughly; 0.75 is the short form")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="of an earlier drill, to repeat it")
+    parser.add_argument("--rate", type=float, default=2.0, help="commands per second")
+    arguments = parser.parse_args()
+    interrupt_on_signals()
+    folder = Path(tempfile.mkdtemp(prefix="gateway-drill-"))
+    try:
+        is_good = drill(arguments, folder)
+    except StartError as error:
+        sys.exit(f"The system did not start: {error}")
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.exit(130)  # as a shell has it for Ctrl-C
+    if not is_good:
+        sys.exit(f"NOT GOOD. The data and the logs are in {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def drill(arguments: argparse.Namespace, folder: Path) -> bool:
+    with ExitStack() as stack:
+        database = "PostgreSQL" if os.environ.get("DATABASE_URL") else "SQLite"
+        database_url = stack.enter_context(scratch_database()) if database == "PostgreSQL" else None
+        say(f"Drill of about {arguments.minutes:g} min on {database}, {arguments.rate:g} commands/s.")
+        say(f"Seed {arguments.seed}")
+        say("Starting the system: web, worker, beat, Redis, two instances of each service ...")
+        system = DrillSystem(folder, database_url)
+        stack.callback(lambda: stop(reversed(system.children)))
+        stack.callback(ignore_signals)
+        stack.enter_context(system.running())
+        return asyncio.run(run(system, arguments))
+
+
+async def run(system: DrillSystem, arguments: argparse.Namespace) -> bool:
+    began = time.monotonic()
+    load = Load(system.address, arguments.rate)
+    await load.sign_in()
+    going_on = asyncio.create_task(load.go_on())
+    try:
+        events = await let_go_wrong(Scene(system, Random(arguments.seed)), load, arguments.minutes)  # noqa: S311 - no secret
+        await load.stop()
+        await going_on
+        say("Waiting for quiet ...")
+        await until_quiet(load)
+        verdict, commands = await judge(load, system, events)
+        verdict.not_healed += system.ended()
+    finally:
+        going_on.cancel()
+        await load.close()
+    report(verdict, healing(events, commands))
+    healed = [(event.healed - event.ended, event.name) for event in events if event.healed is not None]
+    took, what = max(healed, default=(0.0, "nothing"))
+    say(f"longest time to heal    {took:.1f} s, after: {what}")
+    say(f"took                    {time.monotonic() - began:.0f} s")
+    return verdict.is_good
+
+
+async def let_go_wrong(scene: Scene, load: Load, minutes: float) -> list[Event]:
+    """Let every fault happen, each after the one before has healed."""
+    plan = scene.dice.sample(FAULTS, len(FAULTS))
+    events = []
+    for fault in plan:
+        lasts = fault.seconds * minutes / FULL_MINUTES
+        say(f"{time.strftime('%H:%M:%S')}  {fault.name} ({lasts:.1f} s) ...")
+        began = time.time()
+        await fault.happen(scene, lasts)
+        ended = time.time()
+        healed = await first_completed(load, ended)
+        events.append(Event(fault.name, began, ended, healed))
+        state = "did NOT heal" if healed is None else f"healed after {healed - ended:.1f} s"
+        say(f"          {state}; accepted {len(load.accepted)}, unfinished {await load.unfinished()}")
+        if healed is None:
+            break  # what comes now says nothing any more
+    return events
+
+
+async def first_completed(load: Load, since: float) -> float | None:
+    """Return when the first command that was sent since then was completed; None if that does not happen."""
+    patience = Patience(load)
+    while await patience.lasts():
+        command = await load.newest_completed()
+        if command and seconds(command["created_at"]) >= since:
+            return seconds(command["finished_at"])
+        await asyncio.sleep(0.1)
+    return None
+
+
+async def until_quiet(load: Load) -> None:
+    patience = Patience(load)
+    while await load.unfinished():
+        if not await patience.lasts():
+            return
+        await asyncio.sleep(0.5)
+
+
+class Patience:
+    """Is over when no command ends any more. A machine that is slow is given all the time that it needs."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._ended = -1
+        self._moved_at = self._looked_at = time.monotonic()
+
+    async def lasts(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_SECONDS:
+            self._looked_at = now
+            ended = await self._load.ended()
+            if ended != self._ended:
+                self._ended, self._moved_at = ended, now
+        return now - self._moved_at < STANDSTILL_SECONDS
+
+
+def report(verdict: Verdict, lines: list[str]) -> None:
+    say("")
+    say("fault     healed    backlog")
+    for line in lines:
+        say(line)
+    say("healed: from the end of the fault until a command that was sent after it was completed.")
+    say("backlog: from there until the last of those that were sent during the fault (their number) had ended.")
+    say(f"A call of a service has {SERVICE_TIMEOUT} s, a stage is tried again for 30 s.")
+    say("")
+    for line in verdict.lines():
+        say(line)
+
+
+def say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - this is what the person sees
+
+
+if __name__ == "__main__":
+    main()
