@@ -92,6 +92,7 @@ class System:
                     *[*celery, "worker", "--queues", queue, "--concurrency", str(WORKER_PROCESSES)],
                     *["--hostname", f"{queue}@%h", "--without-gossip", "--without-mingle", "--loglevel", "INFO"],
                 ],
+                DATABASE_POOL_SIZE="0",
             )
         schedule = str(self.folder / "beat-schedule")
         self._start("beat", [*celery, "beat", "--schedule", schedule, "--pidfile=", "--loglevel", "WARNING"])
@@ -166,8 +167,9 @@ class System:
         told: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
         return told
 
-    def _start(self, name: str, command: list[str], fd: int | None = None) -> None:
-        self.children.append(Child(name, command, env=self.env, log=self.folder / "logs" / f"{name}.log", fd=fd))
+    def _start(self, name: str, command: list[str], fd: int | None = None, **env: str) -> None:
+        log = self.folder / "logs" / f"{name}.log"
+        self.children.append(Child(name, command, env=self.env | env, log=log, fd=fd))
 
     # --- watching ---------------------------------------------------------------------------------------------------
 
