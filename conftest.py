@@ -12,7 +12,9 @@ import pytest
 import requests  # noqa: TID251 - tests speak to the services and the gateway from outside
 from django.core.cache import cache
 from django.db.models import Q
+from django.test import TransactionTestCase
 from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
 from accounts import sign_in_cache
@@ -23,8 +25,19 @@ from commands.pipeline import engine
 from commands.states import Stage
 from gateway.embedded.children import Child, stop
 from integrations.clients import breaker
+from tests.database import InitialRows
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:  # noqa: ARG001
+    """As pytest-django does it; and what tests commit is taken back by tests.database, not by Django's slow flush."""
+    with django_db_blocker.unblock():
+        initial = InitialRows.read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _case: initial.restore())
+        yield
 
 
 @pytest.fixture
