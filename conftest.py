@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from django.test import TransactionTestCase
 from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.settings import api_settings
 
 from accounts import sign_in_cache
-from accounts.models import User
-from accounts.services.sessions import session_start
+from accounts.models import DeviceSession, User
+from accounts.services.sessions import session_open
+from accounts.tokens import TokenPair, tokens_of
 from commands.models import Command
 from commands.pipeline import engine
 from commands.states import Stage
@@ -28,6 +30,12 @@ from integrations.clients import breaker
 from tests.database import InitialRows
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One process more than there are processors: some test always waits, for a process, a socket or a timeout."""
+    return (yield) + 1
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +63,12 @@ def admin(db: None) -> User:  # noqa: ARG001 - asks for the database
     return User.objects.create_superuser("admin", "admin@example.com", PASSWORD)
 
 
+def session_of(user: User) -> tuple[DeviceSession, TokenPair]:
+    """Sign a user in as `session_start` does, without the check of the password: it takes longer than all the rest."""
+    session = session_open(user=user, device_name="", lifetime=api_settings.REFRESH_TOKEN_LIFETIME)
+    return session, tokens_of(session)
+
+
 @pytest.fixture
 def api() -> Callable[[User | None], APIClient]:
     """Call it with a user for a client that is signed in with a real token, with None for a stranger."""
@@ -62,7 +76,7 @@ def api() -> Callable[[User | None], APIClient]:
     def sign_in(user: User | None) -> APIClient:
         client = APIClient()
         if user is not None:
-            _session, tokens = session_start(login=user.username, password=PASSWORD)
+            _session, tokens = session_of(user)
             client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.access}")
         return client
 
