@@ -17,6 +17,8 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.settings import api_settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from accounts import sign_in_cache
 from accounts.models import DeviceSession, User
@@ -36,6 +38,22 @@ PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """One process more than there are processors: some test always waits, for a process, a socket or a timeout."""
     return (yield) + 1
+
+
+# What each needs is made once for a whole module, and takes long: a running system, services of another dialect.
+IN_ONE_PROCESS = ("tests/test_system.py", "commands/tests/test_dialects.py")
+
+
+class Scheduling(LoadGroupScheduling):  # type: ignore[misc]  # has no types
+    """Keeps modules together by name: the `xdist_group` mark of pytest-xdist 3.8 has no effect with pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module in IN_ONE_PROCESS else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

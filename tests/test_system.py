@@ -16,7 +16,7 @@ import pytest
 import requests  # noqa: TID251 - speaks to the gateway from outside
 from websockets.sync.client import connect
 
-pytestmark = [pytest.mark.xdist_group("system"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 PASSWORD = "only-for-this-test"
 START_SECONDS = 60
