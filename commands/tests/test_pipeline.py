@@ -83,6 +83,7 @@ def test_a_chaos_level_reaches_the_services(alice, sandbox):
 
 def test_a_command_with_a_target_goes_where_the_tag_is(alice, sandbox, settings):
     """The other runner would not even answer."""
+    settings.SERVICE_PRIVATE_ADDRESSES = True  # else only a connection that an earlier test left open would do
     settings.SERVICE_URLS |= {"runner": ["http://127.0.0.1:1"]}
     ServiceInstance.objects.create(kind="runner", base_url=sandbox.runner.url, source="api", tags=["gpu"])
     for _ in range(3):
