@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,58 @@ import pytest
 import requests  # noqa: TID251 - tests speak to the services and the gateway from outside
 from django.core.cache import cache
 from django.db.models import Q
+from django.test import TransactionTestCase
 from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
+from rest_framework_simplejwt.settings import api_settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from accounts import sign_in_cache
-from accounts.models import User
-from accounts.services.sessions import session_start
+from accounts.models import DeviceSession, User
+from accounts.services.sessions import session_open
+from accounts.tokens import TokenPair, tokens_of
 from commands.models import Command
 from commands.pipeline import engine
 from commands.states import Stage
 from gateway.embedded.children import Child, stop
 from integrations.clients import breaker, retries
+from tests.database import InitialRows
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One process more than there are processors: some test always waits, for a process, a socket or a timeout."""
+    return (yield) + 1
+
+
+# What each needs is made once for a whole module, and takes long: a running system, services of another dialect.
+IN_ONE_PROCESS = ("tests/test_system.py", "commands/tests/test_dialects.py")
+
+
+class Scheduling(LoadGroupScheduling):  # type: ignore[misc]  # has no types
+    """Keeps modules together by name: the `xdist_group` mark of pytest-xdist 3.8 has no effect with pytest 9.2."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module in IN_ONE_PROCESS else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:  # noqa: ARG001
+    """As pytest-django does it; and what tests commit is taken back by tests.database, not by Django's slow flush."""
+    with django_db_blocker.unblock():
+        initial = InitialRows.read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _case: initial.restore())
+        yield
 
 
 @pytest.fixture
@@ -42,6 +81,12 @@ def admin(db: None) -> User:  # noqa: ARG001 - asks for the database
     return User.objects.create_superuser("admin", "admin@example.com", PASSWORD)
 
 
+def session_of(user: User) -> tuple[DeviceSession, TokenPair]:
+    """Sign a user in as `session_start` does, without the check of the password: it takes longer than all the rest."""
+    session = session_open(user=user, device_name="", lifetime=api_settings.REFRESH_TOKEN_LIFETIME)
+    return session, tokens_of(session)
+
+
 @pytest.fixture
 def api() -> Callable[[User | None], APIClient]:
     """Call it with a user for a client that is signed in with a real token, with None for a stranger."""
@@ -49,7 +94,7 @@ def api() -> Callable[[User | None], APIClient]:
     def sign_in(user: User | None) -> APIClient:
         client = APIClient()
         if user is not None:
-            _session, tokens = session_start(login=user.username, password=PASSWORD)
+            _session, tokens = session_of(user)
             client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.access}")
         return client
 

@@ -208,14 +208,15 @@ BAD_PARAMETERS = [
     "state=x",
     "all=",
     "_facets=1",
-    "e=1",
 ]
 
 
 @pytest.mark.parametrize("path", ALL)
 def test_a_bad_parameter_leads_back_to_the_list(admin_client, path):
     for parameter in BAD_PARAMETERS:
-        assert admin_client.get(f"{path}?{parameter}", follow=True).status_code == 200, parameter
+        answer = admin_client.get(f"{path}?{parameter}")
+        assert answer.status_code == 200 or answer.headers.get("Location") == f"{path}?e=1", parameter
+    assert admin_client.get(f"{path}?e=1").status_code == 200
 
 
 @pytest.mark.security

@@ -11,10 +11,9 @@ from accounts.models.mail import MailKind
 from accounts.routes import routes
 from accounts.services import failed_sign_ins
 from accounts.services.mail import mail_send
-from accounts.services.sessions import session_start
 from accounts.tests.people import client_with_key, role_with
 from commands.states import Stage
-from conftest import PASSWORD
+from conftest import PASSWORD, session_of
 from integrations.alarms.models import Alarm, AlarmRule
 from integrations.models import ServiceCheck, ServiceInstance
 from tests.rows import ended_command, ended_step
@@ -102,7 +101,7 @@ def rows_of_everything(user, number):
     user.groups.add(role)
     route, permission = sorted({(rule.method, rule.name) for rule in routes()})[number], "accounts.view_user"
     rule = RouteRule.objects.create(method=route[0], route=route[1], permission=permission, reason="because")
-    session_start(login=user.username, password=PASSWORD)
+    session_of(user)
     failed_sign_ins.failed(failed_sign_ins.check(f"login {number}"))
     mail_send(MailKind.VERIFY_EMAIL, user=user)
     service = ServiceInstance.objects.create(kind="runner", base_url=f"http://runner-{number}", source="api")

@@ -7,7 +7,6 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("system")
 @pytest.mark.timeout(900)
 def test_whatever_fails_no_command_is_lost_or_done_twice():
     drill = [sys.executable, "-m", "tests.drill", "--minutes", "0.75"]

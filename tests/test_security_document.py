@@ -4,6 +4,7 @@ import ast
 import re
 from collections import Counter
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ ROOMS = ("accounts", "commands", "files", "gateway", "integrations", "notificati
 ASVS = {6: (3, 12, 8, 6, 8, 4, 2, 4), 7: (3, 4, 2, 5, 3, 2), 8: (4, 4, 3, 2), 9: (3, 4)}
 
 
+@cache  # most modules are asked for many times
 def marks_of(module: Path) -> dict[str, set[str]]:
     """Return the names of a module's tests, each with its marks: its own, those of its class and of the module."""
     body = ast.parse(module.read_text()).body

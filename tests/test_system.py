@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from gateway.embedded.system import QUEUES, WORKER_PROCESSES
 
-pytestmark = [pytest.mark.xdist_group("system"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.timeout(120)
 
 PASSWORD = "only-for-this-test"
 START_SECONDS = 60

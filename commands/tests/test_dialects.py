@@ -25,7 +25,7 @@ from gateway.embedded.children import stop
 from integrations.clients.shared_folder import SharedFolder
 
 # One worker of xdist runs these, so that there is one set of processes.
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("dialects")]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @dataclass

@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 def service():
     """Return the address of a server whose instances (`/<name>`) answer as ANSWERS says, or hang."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         Handler.released.set()

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,11 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from accounts.models import DeviceSession, User
-from accounts.services.sessions import session_start
 from accounts.tokens import TokenPair
 from commands.models import Command, CommandEvent
 from commands.transitions import command_event, first_event
-from conftest import PASSWORD
+from conftest import session_of
 from gateway.asgi import application
 from notifications import broadcast
 
@@ -53,14 +52,23 @@ class SocketServer:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        await self._server.serve(sockets=[self._listener])
+        self._serving = self.loop.create_task(self._server.serve(sockets=[self._listener]))
+        with suppress(asyncio.CancelledError):
+            await self._serving
+        self._listener.close()
 
     def start(self) -> None:
         self._thread.start()
         wait_until(lambda: self._server.started)
 
     def stop(self) -> None:
+        """End it at once if nobody is connected any more: uvicorn's own way takes a quarter of a second of waiting."""
         self._server.should_exit = True
+        deadline = time.monotonic() + 0.1
+        while self._server.server_state.connections and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if not self._server.server_state.connections:
+            self.loop.call_soon_threadsafe(self._serving.cancel)
         self._thread.join()
 
     @property
@@ -146,9 +154,9 @@ def dial(server: SocketServer) -> Iterator[Callable[..., Client]]:
         def open_socket(query: str = "", token: str = "", path: str = "/ws", **options: Any) -> Client:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             headers.update(options.pop("headers", {}))
+            options = {"proxy": None, "compression": None, "close_timeout": 1, **options}
             url = f"ws://{server.address}{path}{query}"
-            line = connect(url, additional_headers=headers, proxy=None, compression=None, close_timeout=1, **options)
-            return Client(lines.enter_context(line))
+            return Client(lines.enter_context(connect(url, additional_headers=headers, **options)))
 
         yield open_socket
     wait_until(lambda: not server.left_over())
@@ -156,7 +164,7 @@ def dial(server: SocketServer) -> Iterator[Callable[..., Client]]:
 
 @pytest.fixture
 def sign_in() -> Callable[[User], tuple[DeviceSession, TokenPair]]:
-    return lambda user: session_start(login=user.username, password=PASSWORD)
+    return session_of
 
 
 @pytest.fixture

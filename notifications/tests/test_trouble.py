@@ -87,7 +87,7 @@ def deaf(server, dial_as, alice):
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024)
     host, port = server.address.split(":")
     line.connect((host, int(port)))
-    client = dial_as(alice, sock=line, max_queue=1)
+    client = dial_as(alice, sock=line, max_queue=1, close_timeout=0.1)
     command = make_command(alice, events=300, data={"text": "x" * 2000})
     client.send("subscribe", {"rooms": [f"command:{command.id}"]})
     return client

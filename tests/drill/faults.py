@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from gateway.embedded.system import SERVICES
+from gateway.embedded.system import QUEUES, SERVICES
 from tests.drill.system import INSTANCES, DrillSystem
 
 SUBMISSION = {"segmentation": "/segment", "runner": "/run", "archive": "/archive"}
@@ -111,8 +111,8 @@ async def _redis_dies(scene: Scene, seconds: float) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _worker_dies(scene: Scene, seconds: float) -> None:
-    await scene.be_away(["worker", "beat"], seconds)
+async def _workers_die(scene: Scene, seconds: float) -> None:
+    await scene.be_away(["beat", *(f"worker-{queue}" for queue in QUEUES)], seconds)
 
 
 async def _web_dies(scene: Scene, seconds: float) -> None:
@@ -133,7 +133,7 @@ FAULTS = [
     Fault("all answer 500", 3, _errors),
     Fault("all answer 429 with Retry-After", 3, _busy),
     Fault("one of each answers HTML, half of a JSON, 50 MB, wrong ids, twice", 3, _nonsense),
-    Fault("worker and beat are killed", 2, _worker_dies),
+    Fault("all workers and beat are killed", 2, _workers_die),
     Fault("web is killed", 2, _web_dies),
     Fault("every instance is restarted, one after the other", 0, _rolling_restart),
     Fault("all instances of a service are killed", 60, _all_of_a_kind_die),

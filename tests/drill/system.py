@@ -6,8 +6,9 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -51,7 +52,7 @@ class DrillSystem(System):
         if database_url:
             self.env["DATABASE_URL"] = database_url
         self.instances: dict[str, str] = {}  # base URL by name, such as runner-2
-        self._command_lines: dict[str, tuple[list[str], int | None]] = {}
+        self._starts: dict[str, Callable[[], None]] = {}
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -67,7 +68,7 @@ class DrillSystem(System):
 
     def start_again(self, name: str) -> None:
         self.children = [child for child in self.children if child.name != name]
-        self._start(name, *self._command_lines[name])
+        self._starts[name]()
 
     async def restart(self, name: str) -> None:
         """Ask a part to end, start it again, and wait until it answers if it is an instance of a service."""
@@ -107,9 +108,9 @@ class DrillSystem(System):
                 self.instances[name] = f"http://127.0.0.1:{port}"
             self.env[f"{kind.upper()}_URLS"] = ",".join(self.instances[f"{kind}-{number}"] for number in INSTANCES)
 
-    def _start(self, name: str, command: list[str], fd: int | None = None) -> None:
-        super()._start(name, command, fd)
-        self._command_lines[name] = (command, fd)
+    def _start(self, name: str, command: list[str], fd: int | None = None, **env: str) -> None:
+        self._starts[name] = partial(super()._start, name, command, fd, **env)
+        self._starts[name]()
 
     def _part(self, name: str) -> Child:
         return next(child for child in self.children if child.name == name)
