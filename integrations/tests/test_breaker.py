@@ -245,14 +245,18 @@ def test_who_began_before_the_others_found_out_has_no_say_any_more():
 def test_a_probe_whose_process_died_does_not_keep_others_away_for_ever(settings):
     time_out(times=breaker.FAILURES)
     let_time_pass()
-    with protected(URL, "POST"):
-        seconds, _ = get_redis_connection("default").time()
-        until = float(get_redis_connection("default").hget(f"breaker:POST {URL}", "probe_until"))
-        assert settings.SERVICE_TIMEOUT < until - seconds < settings.SERVICE_TIMEOUT + 10
-        get_redis_connection("default").hset(f"breaker:POST {URL}", "probe_until", 1)
-        assert state() is BreakerState.HALF_OPEN
-        with protected(URL, "POST"):
-            assert state() is BreakerState.OPEN
+    redis, key = get_redis_connection("default"), f"breaker:POST {URL}"
+    dead, next_one = protected(URL, "POST"), protected(URL, "POST")
+    dead.__enter__()
+    until = float(redis.hget(key, "probe_until"))
+    assert settings.SERVICE_TIMEOUT < until - redis.time()[0] < settings.SERVICE_TIMEOUT + 10
+    redis.hset(key, "probe_until", 1)
+    assert state() is BreakerState.HALF_OPEN
+    next_one.__enter__()
+    dead.__exit__(None, None, None)  # not dead after all, but too late
+    assert state() is BreakerState.OPEN
+    next_one.__exit__(None, None, None)
+    assert state() is BreakerState.CLOSED
 
 
 def test_an_administrator_resets_it():
