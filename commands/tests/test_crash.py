@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
+from django.test import override_settings
 from django.utils import timezone
 
 from commands.models import Command, CommandResult, StageRun
@@ -98,7 +99,12 @@ def run_dying_at(line: int, alice: Any, sandbox: Any) -> bool:
     return counter.lines >= line
 
 
+# The calls of a worker that died count for some seconds, and here a great many die within those.
+many_deaths = override_settings(SERVICE_MAX_IN_FLIGHT=1_000_000)
+
+
 @pytest.mark.timeout(240)  # tracing is slow
+@many_deaths
 def test_a_worker_that_dies_at_some_lines_loses_and_doubles_nothing(alice, sandbox):
     for line in count(7, 101):
         if not run_dying_at(line, alice, sandbox):
@@ -108,6 +114,7 @@ def test_a_worker_that_dies_at_some_lines_loses_and_doubles_nothing(alice, sandb
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
+@many_deaths
 def test_a_worker_that_dies_at_any_line_loses_and_doubles_nothing(alice, sandbox):
     for line in count(1):
         if not run_dying_at(line, alice, sandbox):

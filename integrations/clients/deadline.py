@@ -1,8 +1,8 @@
 """A limit for a whole exchange, from connecting to the last byte, and for the addresses that it may go to.
 
-The timeout of a socket is for one receive, so a server that sends a byte now and then holds a caller for ever: in the
-handshake of TLS, in the header, in the body. Here one thread of the process shuts a socket when its time is over, and
-whoever reads from it gets an error.
+The timeout of a socket is for one receive, so a server that sends a byte now and then holds a caller for ever, in the
+header as well as in the body. Here one thread of the process shuts a socket when its time is over, and whoever reads
+from it gets an error. (For the handshake of TLS the timeout is one for all of it.)
 """
 
 import os
@@ -153,27 +153,7 @@ class _WatchedHTTPConnection(_WatchedMixin, HTTPConnection):
 
 
 class _WatchedHTTPSConnection(_WatchedMixin, HTTPSConnection):
-    _twin: socket.socket | None = None
-
-    def _new_conn(self) -> socket.socket:
-        connected = super()._new_conn()
-        deadline = _deadline()
-        if deadline is not None:
-            # TLS takes the socket itself away while it shakes hands.
-            self._twin = connected.dup()
-            deadline.watch(self._twin)
-        return connected
-
-    def connect(self) -> None:
-        try:
-            super().connect()
-        finally:
-            deadline = _deadline()
-            if deadline is not None:
-                deadline.watch(self.sock)
-            if self._twin is not None:
-                self._twin.close()
-                self._twin = None
+    pass
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
@@ -214,6 +194,6 @@ def _connect(connection: Any, deadline: Deadline) -> socket.socket:
             connected.close()
             last_error = error
         else:
-            connected.settimeout(connection.timeout)
+            connected.settimeout(min(connection.timeout, max(deadline.left, 0.001)))  # for all of TLS's handshake
             return connected
     raise last_error

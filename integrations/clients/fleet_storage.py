@@ -25,7 +25,7 @@ class Keys:
 
     @property
     def breaker(self) -> str:
-        return f"breaker:{self.method} {self.base_url}"
+        return f"service-breaker:{self.method} {self.base_url}"
 
     @property
     def in_flight(self) -> str:
@@ -33,11 +33,11 @@ class Keys:
 
     @staticmethod
     def in_flight_of(base_url: str) -> str:
-        return f"in-flight:{base_url}"
+        return f"service-in-flight:{base_url}"
 
     @staticmethod
     def turn_of(base_url: str) -> str:
-        return f"probe-turn:{base_url}"
+        return f"service-probe:{base_url}"
 
 
 class FleetStorage(pybreaker.CircuitMemoryStorage):
@@ -90,7 +90,7 @@ ADMIT = Script(f"""
 {_NOW}
 local is = redis.call('HMGET', KEYS[1], 'state', 'failures', 'openings', 'opened_at', 'probe_until')
 local state = is[1] or 'closed'
-if state ~= 'closed' and (now < (is[4] or 0) + ARGV[3] or now < tonumber(is[5] or 0)) then
+if state ~= 'closed' and (now < tonumber(is[4] or 0) + ARGV[3] or now < tonumber(is[5] or 0)) then
   return {{'open'}}
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
@@ -164,7 +164,7 @@ for at, key in ipairs(KEYS) do
     local is = redis.call('HMGET', key, 'state', 'opened_at', 'probe_until')
     if (is[1] or 'closed') == 'closed' then
       found[at] = 'closed'
-    elseif now < (is[2] or 0) + ARGV[1] or now < tonumber(is[3] or 0) then
+    elseif now < tonumber(is[2] or 0) + ARGV[1] or now < tonumber(is[3] or 0) then
       found[at] = 'open'
     else
       found[at] = 'half_open'
