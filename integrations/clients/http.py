@@ -83,12 +83,14 @@ def call(
             try:
                 return _ask(method, url, deadline, json=body, headers=headers)
             except NotTakenError as error:
-                if isinstance(first, NotTakenError):
-                    raise
-                # The first request may have arrived, whatever became of the second.
-                raise TransientError(
-                    error.reason, error.detail, error.retry_after, no_answer=error.no_answer
-                ) from error
+                raise _of_both(first, error) from error
+
+
+def _of_both(first: TransientError, second: NotTakenError) -> TransientError:
+    """Say what went wrong. The first request may have arrived, even if the second certainly did not."""
+    if isinstance(first, NotTakenError):
+        return second
+    return TransientError(second.reason, second.detail, second.retry_after, no_answer=second.no_answer)
 
 
 @contextmanager
