@@ -73,16 +73,31 @@ def call(
     with protected(base_url, method, is_new_work=idempotency_key is not None):
         earn_retry(base_url)
         with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
+            in_doubt = False  # whether an earlier request may have arrived
             try:
                 response, content = _exchange(method, url, deadline, json=body, headers=headers)
             except TransientError as error:
                 if not _may_repeat(error, deadline, base_url, is_repeatable=is_repeatable):
                     raise
+                in_doubt = not isinstance(error, NotTakenError)
                 time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 - guards nothing
-                response, content = _exchange(method, url, deadline, json=body, headers=headers)
+                with _doubted(in_doubt=in_doubt):
+                    response, content = _exchange(method, url, deadline, json=body, headers=headers)
         if 200 <= response.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3
             return _parse(content)
-        raise _error_of(response, content)
+        with _doubted(in_doubt=in_doubt):
+            raise _error_of(response, content)
+
+
+@contextmanager
+def _doubted(*, in_doubt: bool) -> Iterator[None]:
+    """Let nobody conclude from the second request, which was not taken, that the first was not."""
+    try:
+        yield
+    except NotTakenError as error:
+        if not in_doubt:
+            raise
+        raise TransientError(error.reason, error.detail, error.retry_after, no_answer=error.no_answer) from error
 
 
 @contextmanager
