@@ -161,8 +161,9 @@ class System:
         told: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
         return told
 
-    def _start(self, name: str, command: list[str], fd: int | None = None) -> None:
-        self.children.append(Child(name, command, env=self.env, log=self.folder / "logs" / f"{name}.log", fd=fd))
+    def _start(self, name: str, command: list[str], fd: int | None = None, **env: str) -> None:
+        log = self.folder / "logs" / f"{name}.log"
+        self.children.append(Child(name, command, env=self.env | env, log=log, fd=fd))
 
     # --- watching ---------------------------------------------------------------------------------------------------
 

@@ -112,7 +112,7 @@ async def _redis_dies(scene: Scene, seconds: float) -> None:
 
 
 async def _worker_dies(scene: Scene, seconds: float) -> None:
-    await scene.be_away(["worker", "beat"], seconds)
+    await scene.be_away([*scene.system.workers(), "beat"], seconds)
 
 
 async def _web_dies(scene: Scene, seconds: float) -> None:
@@ -133,7 +133,7 @@ FAULTS = [
     Fault("all answer 500", 3, _errors),
     Fault("all answer 429 with Retry-After", 3, _busy),
     Fault("one of each answers HTML, half of a JSON, 50 MB, wrong ids, twice", 3, _nonsense),
-    Fault("worker and beat are killed", 2, _worker_dies),
+    Fault("all workers and beat are killed", 2, _worker_dies),
     Fault("web is killed", 2, _web_dies),
     Fault("every instance is restarted, one after the other", 0, _rolling_restart),
     Fault("all instances of a service are killed", 60, _all_of_a_kind_die),

@@ -51,7 +51,7 @@ class DrillSystem(System):
         if database_url:
             self.env["DATABASE_URL"] = database_url
         self.instances: dict[str, str] = {}  # base URL by name, such as runner-2
-        self._command_lines: dict[str, tuple[list[str], int | None]] = {}
+        self._started: dict[str, tuple[list[str], int | None, dict[str, str]]] = {}
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -67,7 +67,8 @@ class DrillSystem(System):
 
     def start_again(self, name: str) -> None:
         self.children = [child for child in self.children if child.name != name]
-        self._start(name, *self._command_lines[name])
+        command, fd, env = self._started[name]
+        self._start(name, command, fd, **env)
 
     async def restart(self, name: str) -> None:
         """Ask a part to end, start it again, and wait until it answers if it is an instance of a service."""
@@ -89,6 +90,9 @@ class DrillSystem(System):
                 else:
                     return
 
+    def workers(self) -> list[str]:
+        return [name for name in self._started if name.startswith("worker")]
+
     def ended(self) -> list[str]:
         """Return the parts that ended by themselves."""
         codes = {child.name: child.exit_code for child in self.children}
@@ -107,9 +111,9 @@ class DrillSystem(System):
                 self.instances[name] = f"http://127.0.0.1:{port}"
             self.env[f"{kind.upper()}_URLS"] = ",".join(self.instances[f"{kind}-{number}"] for number in INSTANCES)
 
-    def _start(self, name: str, command: list[str], fd: int | None = None) -> None:
-        super()._start(name, command, fd)
-        self._command_lines[name] = (command, fd)
+    def _start(self, name: str, command: list[str], fd: int | None = None, **env: str) -> None:
+        super()._start(name, command, fd, **env)
+        self._started[name] = (command, fd, env)
 
     def _part(self, name: str) -> Child:
         return next(child for child in self.children if child.name == name)
