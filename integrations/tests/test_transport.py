@@ -69,13 +69,6 @@ class TestRepeating:
                 client.ask(Answer, "POST", "/api/v1/process", idempotency_key="k")
             assert len(connections) == 1
 
-    def test_what_the_second_request_did_not_do_says_nothing_of_the_first(self):
-        with server_that(None, b"HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n") as (url, connections):
-            with pytest.raises(TransientError) as raised:
-                call("POST", url, base_url=url, idempotency_key="k")
-            assert not isinstance(raised.value, NotTakenError)
-            assert len(connections) == 2
-
     def test_what_nobody_can_have_got_is_sent_again_in_any_case(self, monkeypatch):
         tries = []
 
