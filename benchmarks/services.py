@@ -53,7 +53,7 @@ def _seconds_of(ask: Callable[[], Any]) -> float:
 def balance(system: System) -> Balance:
     """Let several processes choose and call at the same time. Return how often each instance was called."""
     urls = [system.services["segmentation"], *(system.start_service() for _ in range(INSTANCES - 1))]
-    env = system.env_of("worker") | {"SEGMENTATION_URLS": ",".join(urls)}
+    env = system.env_of("worker-segmentation") | {"SEGMENTATION_URLS": ",".join(urls)}
     command = [sys.executable, "-m", "benchmarks.callers", str(CALLS_OF_EACH)]
     callers: list[Any] = [
         subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ours
