@@ -76,4 +76,4 @@ class MetricsView(ApiView):
             encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         except (TypeError, ValueError):  # a version that is none
             encode, content_type = choose_encoder("")
-        return HttpResponse(encode(_registry), content_type=content_type)
+        return HttpResponse(encode(_registry), content_type=content_type, headers={"Vary": "Accept"})

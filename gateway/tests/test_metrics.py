@@ -1,7 +1,10 @@
 """The page for Prometheus: for whom it is, and that it tells the truth of the whole fleet or nothing."""
 
 import logging
+import re
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -10,7 +13,7 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis import Redis
 
 from accounts.models import Role
 from accounts.tests.people import client_with_key, person, person_with
@@ -43,10 +46,8 @@ def scraper():
 
 @pytest.fixture
 def no_redis(monkeypatch):
-    def down(_alias):
-        raise RedisConnectionError
-
-    monkeypatch.setattr(fleet, "get_redis_connection", down)
+    nobody_listens = Redis(port=1, retry=None)
+    monkeypatch.setattr(fleet, "get_redis_connection", lambda _alias: nobody_listens)
 
 
 def families(client) -> dict[str, Metric]:
@@ -101,7 +102,7 @@ def test_it_speaks_what_prometheus_asks_for(scraper, accept):
 
 def test_it_says_how_services_commands_and_alarms_are(scraper, alice, settings):
     runner(is_healthy=True)
-    runner(1, is_healthy=True, time_to_live=5, heartbeat_at=timezone.now() - timezone.timedelta(minutes=1))
+    runner(1, is_healthy=True, time_to_live=5, heartbeat_at=timezone.now() - timedelta(minutes=1))
     runner(2, is_healthy=True, is_disabled=True)
     runner(3, left_at=timezone.now())
     assert values(scraper, "gateway_service_instances", kind="runner") == {
@@ -117,9 +118,7 @@ def test_it_says_how_services_commands_and_alarms_are(scraper, alice, settings):
     due = {"user": alice, "due_at": now, "dispatch_at": now}
     Command.objects.create(**due)
     Command.objects.create(**due, status=Status.RUNNING, stage="runner")
-    Command.objects.create(
-        **due, status=Status.RUNNING, stage="runner", lease_expires_at=now + timezone.timedelta(hours=1)
-    )
+    Command.objects.create(**due, status=Status.RUNNING, stage="runner", lease_expires_at=now + timedelta(hours=1))
     Command.objects.create(user=alice, status=Status.COMPLETED, stage="runner", finished_at=now)
     assert values(scraper, "gateway_commands") == {
         "queued": 1, "segmenting": 0, "running": 2, "archiving": 0, "cancelling": 0,
@@ -175,6 +174,13 @@ def test_a_collector_that_fails_is_named_and_hides_no_other(scraper, monkeypatch
     assert {"gateway_commands", "gateway_redis_up", "gateway_alarms_firing"} <= found.keys()
     success = {sample.labels["collector"]: sample.value for sample in found["gateway_collector_success"].samples}
     assert success == {"services": 0, "breakers": 1, "alarms": 1, "commands": 1}
+
+
+def test_every_series_is_explained(scraper, settings):
+    runner()
+    names = {sample.name for family in families(scraper).values() for sample in family.samples}
+    guide = (Path(settings.BASE_DIR) / "docs/deployment.md").read_text()
+    assert set(re.findall(r"^\| `(gateway_\w+)` ", guide, re.MULTILINE)) == names
 
 
 def test_its_price_does_not_grow(alice, django_assert_num_queries):
