@@ -102,7 +102,7 @@ def test_it_speaks_what_prometheus_asks_for(scraper, accept):
 
 def test_it_says_how_services_commands_and_alarms_are(scraper, alice, settings):
     runner(is_healthy=True)
-    runner(1, is_healthy=True, time_to_live=5, heartbeat_at=timezone.now() - timedelta(minutes=1))
+    runner(1, is_healthy=True, time_to_live=15, heartbeat_at=timezone.now() - timedelta(minutes=1))
     runner(2, is_healthy=True, is_disabled=True)
     runner(3, left_at=timezone.now())
     assert values(scraper, "gateway_service_instances", kind="runner") == {
