@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from commands.models import Command, CommandEvent, Outcome, StageRun
 from commands.states import Stage
@@ -19,13 +19,17 @@ BEGUN_WITHIN = 3 * WINDOW
 _FAULTS = [f"{stage}_{reason}" for stage in Stage.values for reason in Reason if reason is not Reason.REFUSED]
 
 
+def waiting_commands(now: datetime) -> QuerySet[Command]:
+    """Return the commands that are due and that no worker has taken."""
+    free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=now)
+    return Command.objects.filter(free, dispatch_at__isnull=False, due_at__lte=now).order_by()
+
+
 @measures(Condition.QUEUE_LENGTH)
 def queue_length(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     """Count the commands that are due and that no worker has taken, no further than a threshold can be."""
     _lowest, most, _unit = THRESHOLDS[Condition.QUEUE_LENGTH]
-    free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=now)
-    waiting = Command.objects.filter(free, dispatch_at__isnull=False, due_at__lte=now)
-    count = waiting.order_by()[:most].count()
+    count = waiting_commands(now)[:most].count()
     yield Seen("", count >= (rule.threshold or 0), count)
 
 

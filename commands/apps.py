@@ -13,4 +13,4 @@ class CommandsConfig(AppConfig):
     }
 
     def ready(self) -> None:
-        from commands import alarms  # noqa: F401, PLC0415 - says what rules can watch of commands
+        from commands import alarms, metrics  # noqa: F401, PLC0415 - say what rules and metrics can tell of commands

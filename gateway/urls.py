@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularRedocView, SpectacularSwaggerView
 from gateway import health
 from gateway.api.schema_view import SchemaView
 from gateway.api.views import error_catalogue
+from gateway.metrics import MetricsView
 from integrations.api.health import service_health
 
 handler400 = "gateway.api.problems.bad_request"
@@ -20,6 +21,7 @@ urlpatterns = [
     path("health/ready", health.ready, name="health-ready"),
     path("health/services", service_health, name="health-services"),
     path("health/services/<str:kind>", service_health, name="health-services-of-kind"),
+    path("metrics", MetricsView.as_view(), name="metrics"),
     path("admin/i18n/", include("django.conf.urls.i18n")),
     path("admin/", admin.site.urls),
     path("api-docs", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),

@@ -10,7 +10,7 @@ class IntegrationsConfig(AppConfig):
     built_in_role_permissions: ClassVar = {"service": ["view_serviceinstance", "register_serviceinstance"]}
 
     def ready(self) -> None:
-        from integrations import health  # noqa: F401, PLC0415 - registers the readiness checks
+        from integrations import health, metrics  # noqa: F401, PLC0415 - register readiness checks and collectors
         from integrations.checks import check_balancing, check_dialects, check_urls  # noqa: PLC0415 - models may be used now, not before
 
         check_balancing()

@@ -67,6 +67,7 @@ class User(AbstractUser):
             ("end_session", "Can end the sessions of users"),
             ("unlock_user", "Can unlock users"),
             ("use_admin_pages", "Can use the admin pages"),
+            ("read_metrics", "Can read the metrics of the gateway"),
         ]
         indexes: ClassVar = [models.Index(fields=["id"], name="user_superuser", condition=models.Q(is_superuser=True))]
         constraints: ClassVar = [

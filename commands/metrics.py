@@ -1,0 +1,41 @@
+"""What Prometheus is told of commands. Only what has not finished is looked at, and no more than COUNTED of it."""
+
+from collections.abc import Iterator
+
+from django.db.models import Count, Q
+from django.utils import timezone
+from prometheus_client.core import Metric
+
+from commands.alarms import waiting_commands
+from commands.models import Command
+from commands.states import TERMINAL, Stage, Status
+from gateway.metrics import collector, gauge
+
+COUNTED = 100_000
+
+
+@collector("commands")
+def commands() -> Iterator[Metric]:
+    going_on = [status for status in Status if status not in TERMINAL]
+    by_status = {status.value: Count("pk", filter=Q(status=status)) for status in going_on}
+    unfinished = Command.objects.filter(dispatch_at__isnull=False).order_by()[:COUNTED].aggregate(**by_status)
+    commands = gauge(
+        "gateway_commands",
+        f"Commands that have not finished, steps by themselves too. Counts {COUNTED} at most.",
+        "status",
+    )
+    for status in going_on:
+        commands.add_metric([status.value], unfinished[status.value])
+    yield commands
+
+    # As Command.work_stage: a command without a stage waits for the first.
+    of_stage = {stage.value: Q(stage=stage) for stage in Stage}
+    of_stage[Stage.SEGMENTATION.value] |= Q(stage=None)
+    by_stage = {stage: Count("pk", filter=condition) for stage, condition in of_stage.items()}
+    counts = waiting_commands(timezone.now())[:COUNTED].aggregate(**by_stage)
+    waiting = gauge(
+        "gateway_commands_waiting", f"Commands that are due and that no worker has. Counts {COUNTED} at most.", "stage"
+    )
+    for stage in Stage:
+        waiting.add_metric([stage.value], counts[stage.value])
+    yield waiting
