@@ -18,13 +18,18 @@ _ask_again_at = 0.0
 def ask(question: Callable[[Any], Found], otherwise: Otherwise) -> Found | Otherwise:
     """Put a question to Redis. Return `otherwise` without it, and do not try again at once: it may hang for seconds."""
     global _ask_again_at  # noqa: PLW0603 - one clock for the whole process
-    if time.monotonic() < _ask_again_at:
+    if is_away():
         return otherwise
     try:
         return question(get_redis_connection("default"))
     except RedisError:
         _ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
         return otherwise
+
+
+def is_away() -> bool:
+    """Return whether Redis did not answer this process when it was asked last, and is not asked again yet."""
+    return time.monotonic() < _ask_again_at
 
 
 def ask_again() -> None:

@@ -14,7 +14,7 @@ from integrations.models import (
     ServiceKind,
     ServiceState,
 )
-from integrations.selectors import LAST_CHECKS, latency_of, recent_checks
+from integrations.selectors import last_checks, latencies
 
 
 class CheckOutput(serializers.ModelSerializer[ServiceCheck]):
@@ -62,20 +62,17 @@ class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
 
     @extend_schema_field(LatencyOutput)
     def get_latency(self, row: ServiceInstance) -> Any:
-        return LatencyOutput(latency_of(self._checks(row))).data
+        return LatencyOutput(self.context["latencies"][row.id]).data
 
     @extend_schema_field(CheckOutput(many=True))
     def get_last_checks(self, row: ServiceInstance) -> Any:
-        return CheckOutput(self._checks(row)[:LAST_CHECKS], many=True).data
-
-    def _checks(self, row: ServiceInstance) -> list[ServiceCheck]:
-        checks: list[ServiceCheck] = self.context["checks"][row.id]
-        return checks
+        return CheckOutput(self.context["checks"][row.id], many=True).data
 
 
 def context_of(rows: Sequence[ServiceInstance]) -> dict[str, Any]:
     """Return what ServiceOutput has to know of these, besides the rows: at a constant price."""
-    return {"checks": recent_checks(rows), "breakers": states_of(row.base_url for row in rows)}
+    breakers = states_of(row.base_url for row in rows)
+    return {"checks": last_checks(rows), "latencies": latencies(rows), "breakers": breakers}
 
 
 class TagsField(serializers.ListField):
