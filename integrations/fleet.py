@@ -18,7 +18,7 @@ _ask_again_at = 0.0
 def ask(question: Callable[[Any], Found], otherwise: Otherwise) -> Found | Otherwise:
     """Put a question to Redis. Return `otherwise` without it, and do not try again at once: it may hang for seconds."""
     global _ask_again_at  # noqa: PLW0603 - one clock for the whole process
-    if is_away():
+    if time.monotonic() < _ask_again_at:
         return otherwise
     try:
         return question(get_redis_connection("default"))

@@ -67,7 +67,8 @@ def instance_down(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     for row in _watched(rule):
         gone = row.has_gone(now)
         detail = "there is no heartbeat" if gone else row.health_reason
-        yield Seen(str(row), gone or row.is_healthy is False, detail=detail)
+        is_ill = None if row.is_healthy is None else not row.is_healthy  # of one that just came back, nobody knows
+        yield Seen(str(row), gone or is_ill, detail=detail)
 
 
 @measures(Condition.SERVICE_DOWN)

@@ -169,6 +169,12 @@ def test_a_look_that_is_out_of_date_does_not_end_what_another_saw_ill_again(admi
     assert told() == ["alarm_firing"]
 
 
+def test_one_that_was_not_checked_since_it_came_back_is_not_known_to_be_well(admin, runner, rule):
+    firing(runner)
+    ServiceInstance.objects.update(is_healthy=None)
+    assert [look_at(seconds) for seconds in (70, 400)] == [["firing"]] * 2
+
+
 def test_beat_looks_and_only_one_at_a_time(admin, runner):
     AlarmRule.objects.create(condition=Condition.INSTANCE_DOWN, wait=0)
     fall_ill(runner)
