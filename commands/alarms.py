@@ -45,7 +45,10 @@ def stuck_commands(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
 
 @measures(Condition.CALL_ERRORS)
 def call_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
-    """Say, for each service, how many of the tries that ended lately ended by a fault of the service."""
+    """Say, for each service, how many of the tries that ended lately ended by a fault of the service.
+
+    Without any try nothing fails, so the alarm ends: else it would fire for as long as nobody has work.
+    """
     ended = StageRun.objects.filter(
         pk__gte=first_id_at(now - BEGUN_WITHIN),
         finished_at__gt=now - WINDOW,
@@ -55,4 +58,5 @@ def call_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     counted = ended.order_by().values_list("stage").annotate(failed=faults, total=Count("id"))
     counts = {stage: (failed, total) for stage, failed, total in counted}
     for kind in kinds_of(rule):
-        yield share(rule, str(kind), *counts.get(kind, (0, 0)))
+        failed, total = counts.get(kind, (0, 0))
+        yield share(rule, str(kind), failed, total) if total else Seen(str(kind), is_so=False)

@@ -16,7 +16,7 @@ from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, TextI
 from integrations.alarms import admin as _alarms  # noqa: F401 - a room has one place where Django finds its pages
 from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceState, Source
-from integrations.selectors import latency_of, recent_checks
+from integrations.selectors import latencies
 from integrations.services import (
     CHANGEABLE,
     Described,
@@ -142,7 +142,7 @@ class ServiceInstanceAdmin(SavingAdmin[ServiceInstance]):
     @admin.display(description=_("latency of checks, lately"))
     @shown_once
     def latency(self, row: ServiceInstance) -> str:
-        found = latency_of(recent_checks([row])[row.id])
+        found = latencies([row])[row.id]
         if found.p50_ms is None:
             return EMPTY
         return gettext("half within %(p50)s ms, 95 %% within %(p95)s ms") % {"p50": found.p50_ms, "p95": found.p95_ms}

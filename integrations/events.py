@@ -1,10 +1,12 @@
 """News of instances for the rooms above: sent after the commit, at most once. What they speak of is in the registry."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
 from django.dispatch import Signal
+from django.utils import timezone
 
 from integrations.models import ServiceInstance, ServiceKind, ServiceState
 
@@ -21,6 +23,7 @@ class ServiceChanged:
     base_url: str
     state: ServiceState
     reason: str  # for those who may see instances; empty unless it is unhealthy
+    at: datetime  # news of two processes may overtake each other
 
 
 def tell_if_changed(row: ServiceInstance) -> None:
@@ -33,7 +36,7 @@ def tell_if_changed(row: ServiceInstance) -> None:
         return
     row.told_state = state
     row.save(update_fields=["told_state"])
-    event = ServiceChanged(row.id, ServiceKind(row.kind), row.base_url, state, row.reason)
+    event = ServiceChanged(row.id, ServiceKind(row.kind), row.base_url, state, row.reason, timezone.now())
     # Robust, both: what goes wrong after the commit must not look like a failure of what was committed.
     transaction.on_commit(lambda: _send(event), robust=True)
 

@@ -27,6 +27,11 @@ def ask(question: Callable[[Any], Found], otherwise: Otherwise) -> Found | Other
         return otherwise
 
 
+def is_away() -> bool:
+    """Return whether Redis did not answer this process when it was asked last, and is not asked again yet."""
+    return time.monotonic() < _ask_again_at
+
+
 def ask_again() -> None:
     """Forget that Redis was away, as a new process begins."""
     global _ask_again_at  # noqa: PLW0603 - the same

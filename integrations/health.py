@@ -23,7 +23,7 @@ from gateway.health import NotReadyError, readiness_check
 from integrations.clients.dialects import client_for
 from integrations.clients.http import get_health, printable
 from integrations.events import tell_if_changed
-from integrations.models import ServiceCheck, ServiceInstance, ServiceKind
+from integrations.models import Illness, ServiceCheck, ServiceInstance, ServiceKind, ServiceState
 from integrations.registry import Instance, instance_of, settings_instances
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ JITTER_SECONDS = 0.5  # so that instances are not all asked at the same moment
 ROUND_SECONDS = 20.0  # in which a round begins looks; those it did not get to are first in the next
 CHECKS_KEPT = timedelta(days=1)
 SUMMARY_KEPT_SECONDS = 30
-NO_ANSWER, SAYS = "does not answer the health check with 200 in time", "says "
+NO_ANSWER = "does not answer the health check with 200 in time"
 _HEALTHY_WORDS = {"ok", "up", "healthy"}
 _WORKERS = 16
 
@@ -43,6 +43,7 @@ class Look:
     ok: bool
     reason: str
     latency_ms: int | None
+    illness: Illness = Illness.SAYS_SO  # if it is not ok
 
 
 def check_instances() -> None:
@@ -86,7 +87,7 @@ def checked(instance_id: UUID, look: Look) -> None:
             return  # it left meanwhile
         ServiceCheck.objects.create(instance=row, ok=look.ok, reason=look.reason, latency_ms=look.latency_ms)
         row.checked_at = timezone.now()
-        _count(row, ok=look.ok, reason=look.reason)
+        _count(row, ok=look.ok, reason=look.reason, illness=look.illness)
 
 
 def call_failed(kind: ServiceKind, base_url: str, reason: str) -> None:
@@ -95,14 +96,14 @@ def call_failed(kind: ServiceKind, base_url: str, reason: str) -> None:
         there = ServiceInstance.objects.filter(left_at=None, kind=kind, base_url=base_url)
         row = there.select_for_update(no_key=True).first()
         if row is not None:
-            _count(row, ok=False, reason=reason)
+            _count(row, ok=False, reason=reason, illness=Illness.CALLS_FAIL)
 
 
 def remember_summary(kind: ServiceKind) -> None:
-    """Keep whether anything of this kind is well, for the readiness check: it must not wait for a database."""
-    there = ServiceInstance.objects.filter(kind=kind, is_disabled=False, left_at=None)
-    rows = [row for row in there if not row.has_gone()]
-    cache.set(_summary_key(kind), any(row.is_healthy for row in rows), timeout=SUMMARY_KEPT_SECONDS)
+    """Keep whether any of this kind is well and takes work: the readiness check must not wait for a database."""
+    there = ServiceInstance.objects.filter(kind=kind, left_at=None)
+    healthy = any(row.state is ServiceState.HEALTHY for row in there)
+    cache.set(_summary_key(kind), healthy, timeout=SUMMARY_KEPT_SECONDS)
 
 
 def old_checks_delete(*, batch: int = 1000) -> int:
@@ -114,17 +115,19 @@ def _locked(instance_id: UUID) -> ServiceInstance | None:
     return ServiceInstance.objects.select_for_update(no_key=True).filter(id=instance_id, left_at=None).first()
 
 
-def _count(row: ServiceInstance, *, ok: bool, reason: str) -> None:
+def _count(row: ServiceInstance, *, ok: bool, reason: str, illness: Illness) -> None:
     row.successes_in_row = row.successes_in_row + 1 if ok else 0
     row.failures_in_row = 0 if ok else row.failures_in_row + 1
     first = row.is_healthy is None
     if ok and not row.is_healthy and (first or row.successes_in_row >= RISE):
-        row.is_healthy, row.health_since, row.health_reason = True, timezone.now(), ""
+        row.is_healthy, row.health_since, row.health_reason, row.illness = True, timezone.now(), "", ""
     elif not ok and row.is_healthy is not False and (first or row.failures_in_row >= FALL):
         row.is_healthy, row.health_since, row.health_reason = False, timezone.now(), reason[:200]
+        row.illness = str(illness)
     row.save(
         update_fields=[
-            *("is_healthy", "health_since", "health_reason", "successes_in_row", "failures_in_row", "checked_at")
+            *("is_healthy", "health_since", "health_reason", "illness"),
+            *("successes_in_row", "failures_in_row", "checked_at"),
         ]
     )
     tell_if_changed(row)
@@ -138,7 +141,7 @@ def _look_soon(row: ServiceInstance, until: float) -> Look | None:
         return _look(instance_of(row))
     except Exception:
         logger.exception("instance %s could not be checked", row)
-        return Look(ok=False, reason="cannot be checked", latency_ms=None)
+        return Look(ok=False, reason="cannot be checked", latency_ms=None, illness=Illness.NOT_CHECKED)
 
 
 def _look(instance: Instance) -> Look:
@@ -147,9 +150,9 @@ def _look(instance: Instance) -> Look:
     said = get_health(url, is_registered=instance.is_registered)
     latency = round(1000 * (time.monotonic() - began))
     if said is None:
-        return Look(ok=False, reason=NO_ANSWER, latency_ms=None)
+        return Look(ok=False, reason=NO_ANSWER, latency_ms=None, illness=Illness.NO_ANSWER)
     if said.strip().lower() not in _HEALTHY_WORDS:
-        return Look(ok=False, reason=f"{SAYS}{printable(said.strip(), 50)!r}", latency_ms=latency)
+        return Look(ok=False, reason=f"says {printable(said.strip(), 50)!r}", latency_ms=latency)
     return Look(ok=True, reason="", latency_ms=latency)
 
 

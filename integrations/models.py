@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import ClassVar
 
 from django.conf import settings
@@ -26,7 +27,8 @@ class Source(models.TextChoices):
 
 
 FROM_SETTINGS = (Source.SETTINGS, Source.DNS)
-MIN_TIME_TO_LIVE, MAX_TIME_TO_LIVE = 5, 3600
+# The least leaves room for a heartbeat that gets lost, and for clocks of two hosts that are a second apart.
+MIN_TIME_TO_LIVE, MAX_TIME_TO_LIVE = 15, 3600
 
 
 class ServiceState(models.TextChoices):
@@ -37,6 +39,15 @@ class ServiceState(models.TextChoices):
     DRAINING = "draining", _("draining")
     DISABLED = "disabled", _("disabled")
     LEFT = "left", _("left")
+
+
+class Illness(StrEnum):
+    """Why an instance is ill, for strangers. Stable names: monitors may branch on them."""
+
+    NOT_CHECKED = "not_checked"
+    NO_ANSWER = "no_answer"
+    SAYS_SO = "says_so"
+    CALLS_FAIL = "calls_fail"
 
 
 class ServiceInstance(models.Model):
@@ -69,7 +80,7 @@ class ServiceInstance(models.Model):
     time_to_live = models.PositiveIntegerField(
         _("time to live"), null=True, blank=True,
         validators=[MinValueValidator(MIN_TIME_TO_LIVE), MaxValueValidator(MAX_TIME_TO_LIVE)],
-        help_text=_("Seconds without a heartbeat after which it is gone: 5 to 3600."),
+        help_text=_("Seconds without a heartbeat after which it is gone: 15 to 3600."),
     )  # fmt: skip
     # Of one that the settings name: when they last did.
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
@@ -81,6 +92,7 @@ class ServiceInstance(models.Model):
     is_healthy = models.BooleanField(_("healthy"), null=True, editable=False)
     health_since = models.DateTimeField(_("since"), null=True, editable=False)
     health_reason = models.CharField(_("why"), max_length=200, blank=True, editable=False)
+    illness = models.CharField(max_length=12, blank=True, editable=False)  # an Illness
     successes_in_row = models.PositiveIntegerField(default=0, editable=False)
     failures_in_row = models.PositiveIntegerField(default=0, editable=False)
     checked_at = models.DateTimeField(_("checked"), null=True, editable=False)
@@ -115,6 +127,11 @@ class ServiceInstance(models.Model):
             return False
         return (now or timezone.now()) - self.heartbeat_at > timedelta(seconds=self.time_to_live)
 
+    def forget_health(self) -> None:
+        """Let nobody know how it is: the next look decides. To be saved by the caller."""
+        self.is_healthy, self.health_since, self.health_reason, self.illness = None, None, "", ""
+        self.successes_in_row = self.failures_in_row = 0
+
     @property
     def is_registered(self) -> bool:
         return self.source not in FROM_SETTINGS
@@ -141,6 +158,13 @@ class ServiceInstance(models.Model):
         if self.has_gone():
             return "sends no heartbeat"
         return self.health_reason if self.is_healthy is False else "was not checked yet"
+
+    @property
+    def public_reason(self) -> str:
+        """The same in one of a few words: for strangers."""
+        if self.state is not ServiceState.UNHEALTHY:
+            return ""
+        return self.illness if self.is_healthy is False else str(Illness.NOT_CHECKED)
 
     @property
     def since(self) -> datetime | None:

@@ -32,7 +32,7 @@ class Instance:
     tags: frozenset[str] = frozenset()
     is_registered: bool = False  # by somebody, and not named by the settings
     takes_work: bool = True
-    is_known_to_be_ill: bool = False
+    may_be_ill: bool = False  # is known to be, or nobody has looked yet at one that was registered
 
 
 def settings_instances(kind: ServiceKind) -> list[Instance]:
@@ -106,7 +106,7 @@ def choose(
 
 def _candidates(usable: list[Instance], standings: dict[str, Standing], avoid: str | None) -> list[Instance]:
     """Return those that may get the call, the best that there are."""
-    healthy = [each for each in usable if not each.is_known_to_be_ill]
+    healthy = [each for each in usable if not each.may_be_ill]
     well = [each for each in healthy if standings[each.base_url].breaker is BreakerState.CLOSED]
     for each in healthy:
         standing = standings[each.base_url]
@@ -141,7 +141,7 @@ def instance_of(row: ServiceInstance) -> Instance:
         tags=frozenset(row.tags),
         is_registered=row.is_registered,
         takes_work=row.takes_work,
-        is_known_to_be_ill=row.is_healthy is False,
+        may_be_ill=not row.is_healthy and (row.is_registered or row.is_healthy is False),
     )
 
 

@@ -5,13 +5,13 @@ from typing import Any
 from uuid import UUID
 
 from django.core.cache import cache
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.http import Http404
 from django.utils import timezone
 
 from accounts.sign_in import SignIn
 from gateway.api.errors import ApiError, ErrorCode
-from integrations.health import NO_ANSWER, SAYS
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
 
 CHANGE_ANY = "integrations.change_serviceinstance"
@@ -57,22 +57,24 @@ def check_list(instance: ServiceInstance) -> QuerySet[ServiceCheck]:
     return ServiceCheck.objects.filter(instance=instance)
 
 
-def recent_checks(instances: Iterable[ServiceInstance]) -> dict[UUID, list[ServiceCheck]]:
-    """Return the checks of the last quarter of an hour of each, the latest first."""
+def last_checks(instances: Iterable[ServiceInstance]) -> dict[UUID, list[ServiceCheck]]:
+    """Return the LAST_CHECKS of each within the last quarter of an hour, the latest first."""
     found: dict[UUID, list[ServiceCheck]] = {each.id: [] for each in instances}
-    since = timezone.now() - RECENT
-    for check in ServiceCheck.objects.filter(instance__in=found, at__gt=since).order_by("-id"):
+    number = Window(RowNumber(), partition_by="instance_id", order_by=F("id").desc())
+    checks = ServiceCheck.objects.filter(instance__in=found, at__gt=timezone.now() - RECENT).annotate(number=number)
+    for check in checks.filter(number__lte=LAST_CHECKS).order_by("-id"):
         found[check.instance_id].append(check)
     return found
 
 
-def latency_of(checks: Iterable[ServiceCheck]) -> Latency:
-    return _latency(check.latency_ms for check in checks if check.ok and check.latency_ms is not None)
-
-
-def _latency(milliseconds: Iterable[int]) -> Latency:
-    values = sorted(milliseconds)
-    return Latency(percentile(values, 50), percentile(values, 95))
+def latencies(instances: Iterable[ServiceInstance]) -> dict[UUID, Latency]:
+    """Return how long the checks of the last quarter of an hour of each took, that were good."""
+    found: dict[UUID, list[int]] = {each.id: [] for each in instances}
+    since = timezone.now() - RECENT
+    checks = ServiceCheck.objects.filter(instance__in=found, at__gt=since, ok=True, latency_ms__isnull=False)
+    for instance_id, latency_ms in checks.order_by("latency_ms").values_list("instance_id", "latency_ms"):
+        found[instance_id].append(latency_ms or 0)
+    return {each: Latency(percentile(values, 50), percentile(values, 95)) for each, values in found.items()}
 
 
 def health_of_kind(kind: ServiceKind) -> dict[str, Any]:
@@ -88,26 +90,17 @@ def health_of_kind(kind: ServiceKind) -> dict[str, Any]:
 
 
 def _health_of_kind(kind: ServiceKind) -> dict[str, Any]:
-    rows = [row for row in instance_list(kind=kind).order_by("id") if not row.has_gone()]
-    latencies = _latencies(rows)
-    healthy = sum(row.state == "healthy" for row in rows)
+    there = instance_list(kind=kind).filter(is_disabled=False).order_by("id")  # one out of use is no degradation
+    rows = [row for row in there if not row.has_gone()]
+    found = latencies(rows)
+    healthy = sum(row.state is ServiceState.HEALTHY for row in rows)
     status = "ok" if healthy and healthy == len(rows) else "degraded" if healthy else "unavailable"
     return {
         "status": status,
         "healthy": healthy,
         "total": len(rows),
-        "instances": [_public(row, latencies[row.id]) for row in rows],
+        "instances": [_public(row, found[row.id]) for row in rows],
     }
-
-
-def _latencies(rows: list[ServiceInstance]) -> dict[UUID, Latency]:
-    """Return the same as latency_of(recent_checks()) of each, for less: strangers ask for it."""
-    found: dict[UUID, list[int]] = {row.id: [] for row in rows}
-    since = timezone.now() - RECENT
-    checks = ServiceCheck.objects.filter(instance__in=found, at__gt=since, ok=True, latency_ms__isnull=False)
-    for instance_id, latency_ms in checks.order_by().values_list("instance_id", "latency_ms"):
-        found[instance_id].append(latency_ms or 0)
-    return {instance_id: _latency(values) for instance_id, values in found.items()}
 
 
 def _public(row: ServiceInstance, latency: Latency) -> dict[str, Any]:
@@ -115,20 +108,9 @@ def _public(row: ServiceInstance, latency: Latency) -> dict[str, Any]:
         "id": str(row.id),
         "state": row.state,
         "since": row.since,
-        "reason": _public_reason(row),
+        "reason": row.public_reason,
         "latency_ms": {"p50": latency.p50_ms, "p95": latency.p95_ms},
     }
-
-
-def _public_reason(row: ServiceInstance) -> str:
-    """Return why it is unhealthy, as one of a few words; empty if it is not."""
-    if row.state != ServiceState.UNHEALTHY:
-        return ""
-    if row.is_healthy is None:
-        return "not_checked"
-    if row.health_reason == NO_ANSWER:
-        return "no_answer"
-    return "says_so" if row.health_reason.startswith(SAYS) else "calls_fail"
 
 
 def percentile(values: list[int], percent: int) -> int | None:

@@ -84,6 +84,8 @@ def instance_register(
             return instance_change(actor=actor, instance=row, changes={"version": described.version}), False
         if not comes:
             _check_owner(row, actor)
+        if comes or row.has_gone():
+            row.forget_health()
         changes = _take_in(row, described)
         row.registered_by, row.left_at = actor, None
         row.heartbeat_at = None if row.time_to_live is None else timezone.now()
@@ -180,17 +182,28 @@ def _administered(row: ServiceInstance, changes: Mapping[str, Any]) -> list[str]
 
 
 def instance_heartbeat(*, instance: ServiceInstance) -> None:
-    """It is alive. Whoever was silent comes back. Raises Http404 if it has left."""
-    alive = ServiceInstance.objects.filter(pk=instance.pk, left_at=None)
-    if not alive.update(heartbeat_at=timezone.now()):
+    """It is alive. Whoever was silent comes back, and is checked anew. Raises Http404 if it has left."""
+    if not _beat(pk=instance.pk):
         raise Http404
 
 
 def instance_heartbeat_of(*, owner: User, instance_id: str) -> None:
     """The same, from somebody who registers it once more and was answered before; nothing if it is not theirs now."""
-    ServiceInstance.objects.filter(
-        pk=instance_id, registered_by=owner, left_at=None, time_to_live__isnull=False
-    ).update(heartbeat_at=timezone.now())
+    _beat(pk=instance_id, registered_by=owner, time_to_live__isnull=False)
+
+
+def _beat(**which: Any) -> bool:
+    """Return whether there is such an instance."""
+    with transaction.atomic():
+        row = ServiceInstance.objects.select_for_update(no_key=True).filter(left_at=None, **which).first()
+        if row is None:
+            return False
+        if row.has_gone():
+            row.forget_health()  # it may be another than it was
+        row.heartbeat_at = timezone.now()
+        row.save()
+        tell_if_changed(row)
+    return True
 
 
 def instance_delete(*, actor: User, instance: ServiceInstance, reason: str = "") -> None:
@@ -222,8 +235,7 @@ def instance_forget(*, actor: User, instance: ServiceInstance, reason: str = "")
 def instance_leaves(row: ServiceInstance) -> None:
     """Let an instance leave, whose row the caller has locked. How it is will be found out when it comes back."""
     row.left_at = timezone.now()
-    row.is_healthy, row.health_since, row.health_reason = None, None, ""
-    row.successes_in_row = row.failures_in_row = 0
+    row.forget_health()
     row.save()
     tell_if_changed(row)
 
@@ -257,6 +269,8 @@ def breaker_reset(*, actor: User, instance: ServiceInstance, reason: str) -> Non
 
     Raises ApiError (service_unavailable) without Redis: the other processes would not hear of it.
     """
-    if not breaker.reset(instance.base_url):
-        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, _("Redis is away, so the breakers cannot be reset for all."))
-    audit.record(Action.BREAKER_RESET, actor=actor, target=instance, reason=reason)
+    with transaction.atomic():
+        # First, so that what cannot be written down is not done.
+        audit.record(Action.BREAKER_RESET, actor=actor, target=instance, reason=reason)
+        if not breaker.reset(instance.base_url):
+            raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, _("Redis is away, so the breakers cannot be reset for all."))

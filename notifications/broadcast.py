@@ -9,6 +9,7 @@ from uuid import UUID
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.dispatch import receiver
+from rest_framework.serializers import DateTimeField
 
 from accounts.signals import access_changed, session_ended
 from commands.api.serializers import EventOutput
@@ -41,7 +42,8 @@ def send_command_event(event: CommandEvent, **_kwargs: Any) -> None:
 @receiver(service_changed)
 def send_service_changed(event: ServiceChanged, **_kwargs: Any) -> None:
     service = {"id": str(event.service_id), "kind": str(event.kind), "base_url": event.base_url}
-    payload = {"service": service, "state": str(event.state), "reason": event.reason}
+    at = DateTimeField().to_representation(event.at)
+    payload = {"service": service, "state": str(event.state), "reason": event.reason, "at": at}
     _send(SERVICES, {"type": "service.changed", "payload": payload})
 
 

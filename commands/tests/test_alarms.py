@@ -23,6 +23,11 @@ def seen(condition, threshold, **fields):
     return {each.subject: each.value for each in found if each.is_so}
 
 
+def known(condition, threshold):
+    found = look(AlarmRule(condition=condition, threshold=threshold), timezone.now())
+    return {each.subject: each.is_so for each in found}
+
+
 def test_the_queue_is_what_is_due_and_in_nobody_s_hands(alice):
     _waiting, claimed, later, ended = (command_submit(user=alice, text="echo a") for _ in range(4))
     assert seen("queue_length", 4) == {"": 4}
@@ -74,8 +79,9 @@ def test_work_fails_by_the_fault_of_a_service_and_not_of_what_it_was_asked(alice
     assert seen("call_errors", 20) == {"runner": 20}
     assert seen("call_errors", 21) == {}
     assert seen("call_errors", 20, kind="archive") == {}
+    assert known("call_errors", 20) == {"segmentation": None, "runner": True, "archive": False}
     StageRun.objects.update(finished_at=now - timedelta(minutes=5))
-    assert seen("call_errors", 1) == {}
+    assert known("call_errors", 1) == {"segmentation": False, "runner": False, "archive": False}
 
 
 def test_no_look_reads_the_history_of_commands(alice):

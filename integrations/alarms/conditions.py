@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db.models import Count, Q
 
+from integrations import fleet
 from integrations.alarms.models import AlarmRule, Condition
 from integrations.clients.breaker import BreakerState, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
@@ -54,9 +55,11 @@ def kinds_of(rule: AlarmRule) -> list[ServiceKind]:
 
 
 def share(rule: AlarmRule, subject: str, failed: int, total: int) -> Seen:
-    """Say whether too many failed, of all that there were."""
-    percent = 100 * failed // total if total else 0
-    return Seen(subject, total >= FEWEST and percent >= (rule.threshold or 0), percent)
+    """Say whether too many failed, of all that there were; nothing if these were too few."""
+    if total < FEWEST:
+        return Seen(subject, None)
+    percent = 100 * failed // total
+    return Seen(subject, percent >= (rule.threshold or 0), percent)
 
 
 @measures(Condition.INSTANCE_DOWN)
@@ -64,7 +67,8 @@ def instance_down(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     for row in _watched(rule):
         gone = row.has_gone(now)
         detail = "there is no heartbeat" if gone else row.health_reason
-        yield Seen(str(row), gone or row.is_healthy is False, detail=detail)
+        is_ill = None if row.is_healthy is None else not row.is_healthy  # of one that just came back, nobody knows
+        yield Seen(str(row), gone or is_ill, detail=detail)
 
 
 @measures(Condition.SERVICE_DOWN)
@@ -76,12 +80,17 @@ def service_down(rule: AlarmRule, _now: datetime) -> Iterable[Seen]:
 
 @measures(Condition.BREAKER_OPEN)
 def breaker_open(rule: AlarmRule, _now: datetime) -> Iterable[Seen]:
-    """Say nothing of one that is half open: the next call decides whether it was well again."""
+    """Say nothing of one that is half open: the next call decides whether it was well again.
+
+    Nor of any without Redis: this process knows only what it found out by itself.
+    """
     rows = _watched(rule)
+    was_away = fleet.is_away()
     states = states_of({row.base_url for row in rows})
+    knows = not (was_away or fleet.is_away())
     answers = {BreakerState.OPEN: True, BreakerState.CLOSED: False}
     for row in rows:
-        yield Seen(str(row), answers.get(states[row.base_url]))
+        yield Seen(str(row), answers.get(states[row.base_url]) if knows else None)
 
 
 @measures(Condition.CHECK_ERRORS)
@@ -105,7 +114,8 @@ def latency(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     for row in rows:
         values = found[row.id]
         value = percentile(values, rule.percentile or 0)
-        yield Seen(str(row), len(values) >= FEWEST and (value or 0) >= (rule.threshold or 0), value)
+        knows = value is not None and len(values) >= FEWEST
+        yield Seen(str(row), (value or 0) >= (rule.threshold or 0) if knows else None, value)
 
 
 def _watched(rule: AlarmRule) -> list[ServiceInstance]:

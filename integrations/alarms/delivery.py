@@ -5,6 +5,7 @@ them whatever dies meanwhile; the news are sent after the commit, and again by a
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,10 +26,15 @@ from integrations.alarms.models import Alarm, AlarmEvent, AlarmEventKind
 logger = logging.getLogger(__name__)
 
 GRACE = timedelta(seconds=5)
+PUBLISH_SECONDS = 30.0  # in which publishing begins: a listener that hangs must not hold a worker for longer
+GIVE_UP = timedelta(days=1)
 LIMIT = 1000
 
 alarm_news = Signal()
-"""Sent with `news`: an AlarmNews, at least once, possibly out of order. A receiver that raises gets it again later."""
+"""Sent with `news`: an AlarmNews, at least once, possibly out of order.
+
+A receiver that raises gets it again later, for a day.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,14 +67,32 @@ def event_record(
 
 
 def events_publish(events: Sequence[AlarmEvent]) -> None:
-    """Hand events to the listeners, and remember which got through everywhere."""
+    """Hand events to the listeners, and remember which got through everywhere, or did not for a day.
+
+    One that a listener cannot take holds up no other.
+    """
+    until = time.monotonic() + PUBLISH_SECONDS
     for event in events:
+        if time.monotonic() > until:
+            return
+        error = _error_of(event)
+        if error is None:
+            is_settled = True
+        elif is_settled := event.at < timezone.now() - GIVE_UP:
+            logger.error("event %s of alarm %s is given up: %r", event.pk, event.alarm_id, error)
+        else:
+            logger.warning("event %s of alarm %s was not published: %r", event.pk, event.alarm_id, error)
+        if is_settled:
+            AlarmEvent.objects.filter(pk=event.pk).update(published_at=timezone.now())
+
+
+def _error_of(event: AlarmEvent) -> Exception | None:
+    """Hand an event to the listeners. Return what went wrong."""
+    try:
         outcomes = alarm_news.send_robust(sender=AlarmEvent, news=_news(event))
-        errors = [result for _receiver, result in outcomes if isinstance(result, Exception)]
-        if errors:
-            logger.warning("event %s of alarm %s was not published: %r", event.pk, event.alarm_id, errors[0])
-            return  # what is wrong with one is wrong with the next; all come again later
-        AlarmEvent.objects.filter(pk=event.pk).update(published_at=timezone.now())
+    except Exception as error:  # noqa: BLE001 - such as an event of a later release
+        return error
+    return next((result for _receiver, result in outcomes if isinstance(result, Exception)), None)
 
 
 def events_publish_again() -> None:

@@ -50,13 +50,16 @@ def alarms_evaluate(now: datetime) -> None:
             for key in list(_keys_of(rule, alarms)):
                 del alarms[key]  # nobody knows how these are
     for alarm in alarms.values():
-        alarm_unwatched(alarm, now)
+        try:
+            alarm_unwatched(alarm, now)
+        except Exception:
+            logger.exception("the alarm %s is not watched any more, and did not end", alarm.id)
 
 
 def alarm_unwatched(alarm: Alarm, now: datetime) -> None:
     """End an alarm whose rule, or what it concerns, was changed or is gone."""
     if alarm.state == AlarmState.PENDING:
-        _forget(alarm)
+        _forget(alarm, now, is_unwatched=True)
     else:
         _resolve(alarm, now, is_unwatched=True)
 
@@ -80,7 +83,7 @@ def _step(rule: AlarmRule, seen: Seen, alarm: Alarm | None, now: datetime) -> No
     if alarm.state == AlarmState.FIRING:
         _step_firing(rule, seen, alarm, now)
     elif not seen.is_so:
-        _forget(alarm)
+        _forget(alarm, now)
     else:
         since = min(alarm.since, now)  # a clock that was set back must not make this wait for as long
         if now - since >= timedelta(seconds=rule.wait):
@@ -98,7 +101,7 @@ def _step_firing(rule: AlarmRule, seen: Seen, alarm: Alarm, now: datetime) -> No
         return
     clear_since = min(alarm.clear_since or now, now)
     if now - clear_since >= timedelta(seconds=rule.resolve_wait):
-        _resolve(alarm, now)
+        _resolve(alarm, now, Q(clear_since=alarm.clear_since))  # unless another look saw it ill meanwhile
     elif clear_since != alarm.clear_since:
         _swap(alarm, clear_since=clear_since)
 
@@ -126,8 +129,16 @@ def _begin(rule: AlarmRule, seen: Seen, now: datetime) -> Alarm | None:
     return alarm
 
 
-def _forget(alarm: Alarm) -> None:
-    Alarm.objects.filter(id=alarm.id, state=AlarmState.PENDING).delete()
+def _forget(alarm: Alarm, now: datetime, *, is_unwatched: bool = False) -> None:
+    """Delete a pending alarm. One that somebody did something with is over instead: a silence, or its end, lasts."""
+    with transaction.atomic():
+        row = Alarm.objects.select_for_update().filter(id=alarm.id, state=AlarmState.PENDING).first()
+        if row is None:
+            return
+        if row.events.exists():
+            _resolve(row, now, is_unwatched=is_unwatched)
+        else:
+            row.delete()
 
 
 def _fire(rule: AlarmRule, seen: Seen, alarm: Alarm, now: datetime) -> None:
@@ -149,9 +160,9 @@ def _notify_late(alarm: Alarm, now: datetime) -> None:
             event_record(row, AlarmEventKind.SILENCE_OVER, is_notice=True)
 
 
-def _resolve(alarm: Alarm, now: datetime, *, is_unwatched: bool = False) -> None:
+def _resolve(alarm: Alarm, now: datetime, *conditions: Q, is_unwatched: bool = False) -> None:
     with transaction.atomic():
-        row = _swap(alarm, state=AlarmState.RESOLVED, resolved_at=now, is_unwatched=is_unwatched)
+        row = _swap(alarm, *conditions, state=AlarmState.RESOLVED, resolved_at=now, is_unwatched=is_unwatched)
         if row is not None:
             # Whoever did not hear of its beginning need not hear of its end.
             is_notice = row.notified_at is not None and not row.is_silenced(now)

@@ -207,7 +207,7 @@ class Alarm(models.Model):
             models.CheckConstraint(
                 condition=Q(state=AlarmState.PENDING, fired_at=None, resolved_at=None)
                 | Q(state=AlarmState.FIRING, fired_at__isnull=False, resolved_at=None)
-                | Q(state=AlarmState.RESOLVED, fired_at__isnull=False, resolved_at__isnull=False),
+                | Q(state=AlarmState.RESOLVED, resolved_at__isnull=False),  # perhaps of one that never fired
                 name="alarm_times_fit_state",
             ),
         ]

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('tags', models.JSONField(blank=True, default=list, verbose_name='tags')),
                 ('is_draining', models.BooleanField(default=False, help_text='It gets no new work, and keeps its own.', verbose_name='draining')),
                 ('is_disabled', models.BooleanField(default=False, help_text='It gets no work, and is not checked.', verbose_name='disabled')),
-                ('time_to_live', models.PositiveIntegerField(blank=True, help_text='Seconds without a heartbeat after which it is gone: 5 to 3600.', null=True, validators=[django.core.validators.MinValueValidator(5), django.core.validators.MaxValueValidator(3600)], verbose_name='time to live')),
+                ('time_to_live', models.PositiveIntegerField(blank=True, help_text='Seconds without a heartbeat after which it is gone: 15 to 3600.', null=True, validators=[django.core.validators.MinValueValidator(15), django.core.validators.MaxValueValidator(3600)], verbose_name='time to live')),
                 ('heartbeat_at', models.DateTimeField(blank=True, null=True, verbose_name='last heartbeat')),
                 ('administered', models.JSONField(default=list, editable=False)),
                 ('left_at', models.DateTimeField(editable=False, null=True, verbose_name='left')),
@@ -37,6 +37,7 @@ class Migration(migrations.Migration):
                 ('is_healthy', models.BooleanField(editable=False, null=True, verbose_name='healthy')),
                 ('health_since', models.DateTimeField(editable=False, null=True, verbose_name='since')),
                 ('health_reason', models.CharField(blank=True, editable=False, max_length=200, verbose_name='why')),
+                ('illness', models.CharField(blank=True, editable=False, max_length=12)),
                 ('successes_in_row', models.PositiveIntegerField(default=0, editable=False)),
                 ('failures_in_row', models.PositiveIntegerField(default=0, editable=False)),
                 ('checked_at', models.DateTimeField(editable=False, null=True, verbose_name='checked')),
@@ -76,7 +77,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='serviceinstance',
-            constraint=models.CheckConstraint(condition=models.Q(('time_to_live__isnull', True), models.Q(('time_to_live__gte', 5), ('time_to_live__lte', 3600)), _connector='OR'), name='service_instance_time_to_live_between'),
+            constraint=models.CheckConstraint(condition=models.Q(('time_to_live__isnull', True), models.Q(('time_to_live__gte', 15), ('time_to_live__lte', 3600)), _connector='OR'), name='service_instance_time_to_live_between'),
         ),
         migrations.AddIndex(
             model_name='servicecheck',

@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='alarm',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('fired_at', None), ('resolved_at', None), ('state', 'pending')), models.Q(('fired_at__isnull', False), ('resolved_at', None), ('state', 'firing')), models.Q(('fired_at__isnull', False), ('resolved_at__isnull', False), ('state', 'resolved')), _connector='OR'), name='alarm_times_fit_state'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('fired_at', None), ('resolved_at', None), ('state', 'pending')), models.Q(('fired_at__isnull', False), ('resolved_at', None), ('state', 'firing')), models.Q(('resolved_at__isnull', False), ('state', 'resolved')), _connector='OR'), name='alarm_times_fit_state'),
         ),
         migrations.RunPython(make_rules, migrations.RunPython.noop),
     ]

@@ -14,13 +14,15 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from django.utils.translation import get_language
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from accounts.models import AuditEntry, Mail, User
 from accounts.services.mail import mails_send_due
 from accounts.tests.people import person_with
 from conftest import PASSWORD
 from gateway.locks import alone
-from integrations.alarms import conditions, delivery, models
+from integrations import fleet
+from integrations.alarms import conditions, delivery, engine, models
 from integrations.alarms.delivery import alarm_news, events_publish_again
 from integrations.alarms.engine import KEPT, alarms_evaluate, alarms_evaluate_alone
 from integrations.alarms.models import THRESHOLDS, Alarm, AlarmEvent, AlarmRule, Condition
@@ -155,6 +157,24 @@ def test_many_who_look_at_once_tell_it_once():
     assert told() == ["alarm_firing", "alarm_resolved"]
 
 
+def test_a_look_that_is_out_of_date_does_not_end_what_another_saw_ill_again(admin, runner, rule):
+    firing(runner)
+    get_well(runner)
+    look_at(70)
+    out_of_date = Alarm.objects.get()
+    fall_ill(runner)
+    look_at(100)
+    engine._step(rule, conditions.Seen(str(runner), is_so=False), out_of_date, BEGIN + timedelta(seconds=200))
+    assert Alarm.objects.get().state == "firing"
+    assert told() == ["alarm_firing"]
+
+
+def test_one_that_was_not_checked_since_it_came_back_is_not_known_to_be_well(admin, runner, rule):
+    firing(runner)
+    ServiceInstance.objects.update(is_healthy=None)
+    assert [look_at(seconds) for seconds in (70, 400)] == [["firing"]] * 2
+
+
 def test_beat_looks_and_only_one_at_a_time(admin, runner):
     AlarmRule.objects.create(condition=Condition.INSTANCE_DOWN, wait=0)
     fall_ill(runner)
@@ -253,7 +273,7 @@ def time_out(row):
 
 def stop_beating(row):
     ServiceInstance.objects.filter(pk=row.pk).update(
-        is_healthy=True, time_to_live=5, heartbeat_at=timezone.now() - timedelta(minutes=1)
+        is_healthy=True, time_to_live=15, heartbeat_at=timezone.now() - timedelta(minutes=1)
     )
 
 
@@ -287,6 +307,7 @@ def test_each_condition_is_seen_in_what_the_registry_holds(runner, condition, fi
     rule = AlarmRule(condition=condition, **fields)
     get_well(runner)
     other = ServiceInstance.objects.create(kind="archive", base_url="http://archive", source="admin", is_healthy=True)
+    checks_of(other, fine=5)
     subject = "runner" if condition == "service_down" else str(runner)
 
     def seen():
@@ -300,17 +321,45 @@ def test_each_condition_is_seen_in_what_the_registry_holds(runner, condition, fi
     if condition != "service_down":
         assert found[str(other)].is_so is False
     mend(runner)
-    assert not any(each.is_so for each in seen().values())
+    after = seen()
+    assert mend is drain or after[subject].is_so is False
+    assert not any(each.is_so for each in after.values())
 
 
-def test_too_few_checks_say_nothing_and_old_ones_neither(runner):
-    rule = AlarmRule(condition="check_errors", threshold=1)
-    checks_of(runner, failed=4)
-    assert [each.is_so for each in conditions.look(rule, timezone.now())] == [False]
-    checks_of(runner, failed=4)
-    assert [each.is_so for each in conditions.look(rule, timezone.now())] == [True]
-    later = timezone.now() + conditions.WINDOW
-    assert [each.is_so for each in conditions.look(rule, later)] == [False]
+@pytest.mark.parametrize("fields", [{"condition": "check_errors"}, {"condition": "latency", "percentile": 50}])
+def test_too_few_checks_say_nothing_and_old_ones_neither_so_it_does_not_end(admin, runner, fields):
+    AlarmRule.objects.create(threshold=50, wait=0, resolve_wait=0, **fields)
+
+    def check(*, seconds, number, bad):
+        spoilt = {"failed": number} if bad and fields["condition"] == "check_errors" else {"fine": number}
+        before = list(ServiceCheck.objects.values_list("id", flat=True))
+        checks_of(runner, latency_ms=90 if bad else 1, **spoilt)
+        ServiceCheck.objects.exclude(id__in=before).update(at=BEGIN + timedelta(seconds=seconds))
+
+    check(seconds=0, number=4, bad=True)
+    assert look_at(1) == []
+    check(seconds=0, number=1, bad=True)
+    assert [look_at(seconds) for seconds in (1, 400)] == [["firing"]] * 2
+    check(seconds=400, number=4, bad=False)
+    assert look_at(401) == ["firing"]
+    check(seconds=400, number=1, bad=False)
+    assert look_at(401) == ["resolved"]
+
+
+def test_without_redis_nobody_knows_whether_a_breaker_has_closed(admin, runner, monkeypatch):
+    AlarmRule.objects.create(condition=Condition.BREAKER_OPEN, wait=0, resolve_wait=0)
+    time_out(runner)
+    assert look_at(0) == ["firing"]
+
+    def down(_alias):
+        raise RedisConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet, "get_redis_connection", down)
+        assert [look_at(seconds) for seconds in (15, 30)] == [["firing"]] * 2  # the second time, it is not even asked
+    fleet.ask_again()
+    breaker.reset(runner.base_url)
+    assert look_at(45) == ["resolved"]
 
 
 def test_a_breaker_that_is_half_open_changes_nothing(admin, runner, monkeypatch):
@@ -379,6 +428,31 @@ def test_silence_lasts_although_it_ends_and_begins_again_until_somebody_ends_it(
     assert Alarm.objects.latest("id").silenced_until is None
 
 
+def test_a_silence_and_its_end_last_although_the_alarm_never_fired(admin, runner, rule):
+    alarm = firing(runner)
+    alarm_silence(actor=admin, alarm=alarm, until=BEGIN + timedelta(hours=5), reason="new disks")
+    silences = []
+
+    def silence_of_the_next(seconds):
+        get_well(runner)
+        look_at(seconds)
+        look_at(seconds + 120)
+        fall_ill(runner)
+        look_at(seconds + 121)
+        pending = Alarm.objects.get(state="pending")
+        silences.append(pending.silenced_until and pending.silenced_until - BEGIN)
+        return pending
+
+    pending = silence_of_the_next(100)
+    alarm_silence_end(actor=admin, alarm=pending)
+    pending = silence_of_the_next(300)  # and that of the first does not revive
+    alarm_silence(actor=admin, alarm=pending, until=BEGIN + timedelta(hours=6), reason="newer disks")
+    silence_of_the_next(500)
+    assert silences == [timedelta(hours=5), None, timedelta(hours=6)]
+    assert list(Alarm.objects.order_by("id").values_list("state", flat=True)) == ["resolved"] * 3 + ["pending"]
+    assert told() == ["alarm_firing"]
+
+
 def test_one_that_is_acknowledged_is_not_told_again(admin, alice, runner, rule):
     alarm = firing(runner)
     Alarm.objects.update(notified_at=None, silenced_until=BEGIN + timedelta(seconds=100))  # it began in silence
@@ -425,10 +499,10 @@ def listener():
 
     def listen(news, **_kwargs):
         heard.append(news)
-        if listen.fails:
+        if news.event in listen.fails_at:
             raise RuntimeError("no")
 
-    listen.fails = False
+    listen.fails_at = ()
     listen.heard = heard
     alarm_news.connect(listen)
     yield listen
@@ -451,12 +525,55 @@ def test_what_was_not_published_because_somebody_died_or_failed_is_published_aga
     events_publish_again()
     assert listener.heard == []  # its own process may be at it
     monkeypatch.setattr(delivery, "GRACE", timedelta(0))
-    listener.fails = True
+    listener.fails_at = ("fired",)
     events_publish_again()
-    listener.fails = False
+    listener.fails_at = ()
     events_publish_again()
     events_publish_again()
     assert [news.event for news in listener.heard] == ["fired", "fired"]
+
+
+def test_one_that_a_listener_cannot_take_holds_up_no_other_and_is_given_up_in_the_end(
+    admin, runner, rule, listener, monkeypatch, caplog
+):
+    monkeypatch.setattr(delivery, "GRACE", timedelta(0))
+    listener.fails_at = ("fired",)
+    alarm_acknowledge(actor=admin, alarm=firing(runner), reason="on my way")
+    AlarmEvent.objects.create(alarm=Alarm.objects.get(), event="of a later release")
+
+    def heard():
+        listener.heard.clear()
+        events_publish_again()
+        return [news.event for news in listener.heard]
+
+    assert [heard(), heard()] == [["fired", "acknowledged"], ["fired"]]
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "PUBLISH_SECONDS", -1)
+        assert heard() == []
+    AlarmEvent.objects.update(at=timezone.now() - delivery.GIVE_UP - timedelta(seconds=1))
+    assert [heard(), heard()] == [["fired"], []]
+    assert caplog.text.count("is given up") == 2
+
+
+def test_one_that_cannot_end_holds_up_nothing(admin, runner, listener, monkeypatch):
+    rule = AlarmRule.objects.create(condition=Condition.INSTANCE_DOWN, wait=0)
+    fall_ill(runner)
+    ServiceInstance.objects.create(kind="runner", base_url="http://other", source="admin", is_healthy=False)
+    look_at(0)
+    rule_change(actor=admin, rule=rule, changes={"is_enabled": False})
+    monkeypatch.setattr(delivery, "GRACE", timedelta(0))
+    real, failures = delivery.mail_send, [RuntimeError("no")]
+
+    def fails_once(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(delivery, "mail_send", fails_once)
+    for left in (["firing", "resolved"], ["resolved", "resolved"]):
+        evaluate_alarms()
+        assert sorted(Alarm.objects.values_list("state", flat=True)) == left
+    assert [news.event for news in listener.heard] == ["fired", "fired", "resolved", "resolved"]
 
 
 def test_what_tells_of_it_is_written_with_it_or_not_at_all(admin, runner, rule, monkeypatch):

@@ -1,6 +1,7 @@
 """The registry as service owners and administrators use it."""
 
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
 from django.core.cache import cache
@@ -11,11 +12,11 @@ from accounts.tests.people import client_with_key, person_with
 from gateway.api.errors import ErrorCode
 from gateway.ids import new_id
 from gateway.tests.expect import fields_of, problem_of
-from integrations import fleet
+from integrations import fleet, services
 from integrations.clients import breaker
 from integrations.clients.errors import Reason, TransientError
 from integrations.health import Look, checked
-from integrations.models import ServiceInstance
+from integrations.models import ServiceCheck, ServiceInstance
 from integrations.registry import ServiceKind, choose
 from integrations.tests.registering import ONE, SCOPES, SERVICES, path_of, registered
 
@@ -71,7 +72,7 @@ def test_after_a_restart_it_registers_anew_and_is_the_same(machine):
         ({"tags": ["x"] * 21}, {"tags": "max_length"}),
         ({"version": "x" * 51}, {"version": "max_length"}),
         ({"version": "\0"}, {"version": "null_characters_not_allowed"}),
-        ({"time_to_live": 4}, {"time_to_live": "min_value"}),
+        ({"time_to_live": 14}, {"time_to_live": "min_value"}),
         ({"time_to_live": 3601}, {"time_to_live": "max_value"}),
         ({"source": "settings"}, {"source": "unknown_field"}),
         ({"is_healthy": True}, {"is_healthy": "unknown_field"}),
@@ -83,18 +84,31 @@ def test_bad_input_names_the_field_and_registers_nothing(machine, change, fields
     assert not ServiceInstance.objects.exists()
 
 
-def test_without_heartbeats_it_leaves_by_itself_and_comes_back_with_one(machine):
+def test_without_heartbeats_it_leaves_by_itself_and_comes_back_with_one_to_be_checked_anew(machine):
+    def is_found_healthy():
+        checked(ServiceInstance.objects.get().id, Look(ok=True, reason="", latency_ms=1))
+        assert machine.get(path_of(row)).json()["state"] == "healthy"
+
+    def falls_silent():
+        ServiceInstance.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
+
     row = registered(machine)
-    checked(ServiceInstance.objects.get().id, Look(ok=True, reason="", latency_ms=1))
+    is_found_healthy()
     assert choose(ServiceKind.RUNNER).base_url == ONE["base_url"]
-    ServiceInstance.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
+    falls_silent()
     silent = machine.get(path_of(row)).json()
     assert (silent["state"], silent["reason"]) == ("unhealthy", "sends no heartbeat")
     with pytest.raises(TransientError):
         choose(ServiceKind.RUNNER)
     answer = machine.post(path_of(row, "/heartbeat"))
     assert (answer.status_code, answer.content) == (204, b"")
-    assert machine.get(path_of(row)).json()["state"] == "healthy"
+    again = machine.get(path_of(row)).json()
+    assert (again["state"], again["reason"], again["since"]) == ("unhealthy", "was not checked yet", None)
+    is_found_healthy()
+    machine.post(path_of(row, "/heartbeat"))  # in time
+    assert registered(machine)["state"] == "healthy"
+    falls_silent()
+    assert registered(machine)["reason"] == "was not checked yet"
 
 
 def test_drained_it_gets_no_new_work(machine):
@@ -161,7 +175,7 @@ def test_checks_are_listed_and_summed_up(machine, admin_client):
     assert "half within 11 ms, 95 % within 20 ms" in shown
 
 
-def test_a_breaker_is_seen_and_reset_with_a_reason(machine, admin_client):
+def test_a_breaker_is_seen_and_reset_with_a_reason(machine, owner, admin_client):
     row = registered(machine)
     assert row["breaker"] == "closed"
     for _ in range(breaker.FAILURES):
@@ -174,6 +188,10 @@ def test_a_breaker_is_seen_and_reset_with_a_reason(machine, admin_client):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fleet, "ask", lambda _question, otherwise: otherwise)
         answer = admin_client.post(page, act, follow=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services.audit, "record", Mock(side_effect=RuntimeError("no")))
+        with pytest.raises(RuntimeError):  # what cannot be written down is not done
+            services.breaker_reset(actor=owner, instance=ServiceInstance.objects.get(), reason="restarted")
     assert "Redis is away" in answer.content.decode()
     assert not AuditEntry.objects.filter(action="breaker_reset").exists()  # nobody else would have heard of it
     assert machine.get(path_of(row)).json()["breaker"] == "open"
@@ -186,9 +204,16 @@ def test_the_list_is_filtered_by_kind_at_a_constant_price(machine, django_assert
     for number in range(3):
         registered(machine, base_url=f"http://127.0.0.1:{9000 + number}")
     registered(machine, kind="archive")
+    for number in range(7):
+        ServiceCheck.objects.bulk_create(
+            ServiceCheck(instance=row, ok=True, latency_ms=number) for row in ServiceInstance.objects.all()
+        )
     machine.get(SERVICES)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         rows = machine.get(SERVICES, {"kind": "runner"}).json()["results"]
+    for row in rows:
+        assert [check["latency_ms"] for check in row["last_checks"]] == [6, 5, 4, 3, 2]
+        assert row["latency"] == {"p50_ms": 3, "p95_ms": 6}
     assert [row["base_url"][-4:] for row in rows] == ["9002", "9001", "9000"]
     assert fields_of(machine.get(SERVICES, {"kind": "x"})) == {"kind": "invalid_choice"}
 
@@ -217,8 +242,13 @@ def test_strangers_learn_how_services_are_and_not_where_nor_what_they_say(client
     problem_of(client.get("/health/services/kitchen"), ErrorCode.NOT_FOUND)
 
 
-def test_who_has_left_or_is_silent_is_not_counted(client, machine):
+def test_who_has_left_is_silent_or_disabled_is_not_counted(client, machine):
+    ServiceInstance.objects.create(kind="runner", base_url="http://off", source="settings", is_disabled=True)
     registered(machine)
+    ServiceInstance.objects.update(is_healthy=True)
+    runner = client.get("/health/services/runner").json()
+    assert (runner["status"], runner["total"], len(runner["instances"])) == ("ok", 1, 1)
+    cache.clear()
     ServiceInstance.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=61))
     assert client.get("/health/services/runner").json()["total"] == 0
     ServiceInstance.objects.update(heartbeat_at=timezone.now(), left_at=timezone.now())

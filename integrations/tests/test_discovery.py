@@ -59,7 +59,7 @@ def test_what_was_registered_stays(runners, at_once):
 def test_one_that_was_registered_before_the_settings_named_it_is_one_of_the_settings(runners, settings):
     settings.SERVICE_DIALECTS = settings.SERVICE_DIALECTS | {"runner": "b"}
     ServiceInstance.objects.create(
-        kind=RUNNER, base_url="http://one", source=Source.API, time_to_live=5, weight=7, registered_by=person("owner")
+        kind=RUNNER, base_url="http://one", source=Source.API, time_to_live=15, weight=7, registered_by=person("owner")
     )
     assert runners("http://one") == {"http://one": "settings"}
     row = ServiceInstance.objects.get()

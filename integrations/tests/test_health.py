@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from gateway.health import NotReadyError
 from gateway.locks import alone
 from integrations import health
 from integrations.events import service_changed
@@ -63,7 +64,7 @@ def test_calls_that_fail_count_like_checks_and_are_no_checks(runner):
     for _ in range(2):
         call_failed(ServiceKind.RUNNER, runner.base_url, "timeout")
     runner.refresh_from_db()
-    assert (runner.is_healthy, runner.health_reason) == (False, "timeout")
+    assert (runner.is_healthy, runner.health_reason, runner.public_reason) == (False, "timeout", "calls_fail")
     assert ServiceCheck.objects.count() == 1
     call_failed(ServiceKind.RUNNER, "http://nobody", "timeout")
 
@@ -104,7 +105,7 @@ def test_one_that_does_not_answer_says_so(transactional_db):
     row = ServiceInstance.objects.create(kind=ServiceKind.RUNNER, base_url="http://127.0.0.1:1", source=Source.SETTINGS)
     check_instances()
     row.refresh_from_db()
-    assert row.health_reason == "does not answer the health check with 200 in time"
+    assert (row.reason, row.public_reason) == ("does not answer the health check with 200 in time", "no_answer")
 
 
 def test_what_was_registered_is_not_called_where_it_may_not_be(server, settings, transactional_db):
@@ -165,7 +166,7 @@ def test_who_has_left_or_is_silent_is_not_asked(server, transactional_db):
     server.says({"status": "ok"})
     now = timezone.now()
     runners(f"{server.url}/left", left_at=now)
-    runners(f"{server.url}/silent", time_to_live=5, heartbeat_at=now - timedelta(seconds=6))
+    runners(f"{server.url}/silent", time_to_live=15, heartbeat_at=now - timedelta(seconds=16))
     runners(f"{server.url}/there", time_to_live=3600, heartbeat_at=now)
     check_instances()
     assert [path for _method, path, *_rest in server.requests] == ["/there/health"]
@@ -186,7 +187,7 @@ def test_one_that_fails_does_not_keep_the_others_from_being_checked(server, tran
     check_instances()
     assert [row.checks.count() for row in (odd, broken, good)] == [1, 0, 1]
     odd.refresh_from_db()
-    assert (odd.is_healthy, odd.health_reason) == (False, "cannot be checked")
+    assert (odd.is_healthy, odd.health_reason, odd.public_reason) == (False, "cannot be checked", "not_checked")
 
 
 def test_a_round_ends_and_the_next_begins_with_those_that_were_left_out(server, transactional_db, monkeypatch):
@@ -200,6 +201,18 @@ def test_a_round_ends_and_the_next_begins_with_those_that_were_left_out(server, 
     monkeypatch.setattr(health, "_WORKERS", 1)
     check_instances()
     assert [path for _method, path, *_rest in server.requests] == ["/second/health", "/first/health"]
+
+
+def test_one_that_drains_does_not_make_the_gateway_ready(runner):
+    """It gets no new work, so commands would wait."""
+    looks(runner, OK)
+    is_ready = health._check(ServiceKind.RUNNER)
+    health.remember_summary(ServiceKind.RUNNER)
+    is_ready()
+    ServiceInstance.objects.update(is_draining=True)
+    health.remember_summary(ServiceKind.RUNNER)
+    with pytest.raises(NotReadyError):
+        is_ready()
 
 
 def test_there_is_one_round_at_a_time(server, transactional_db):

@@ -1,5 +1,7 @@
 """The room `services`: who may see instances hears when one is in another state."""
 
+from datetime import datetime
+
 import pytest
 
 from accounts.tests.people import person, role_with
@@ -24,10 +26,13 @@ def test_who_may_see_instances_hears_of_every_change(runner, admin, dial_as):
     assert client.ask("subscribe", ROOM)["payload"] == {"rooms": ["services"], "denied": []}
     service = {"id": str(runner.id), "kind": "runner", "base_url": "http://runner"}
     checked(runner.id, Look(ok=True, reason="", latency_ms=1))
-    assert client.expect("service.changed") == {"service": service, "state": "healthy", "reason": ""}
+    first = client.expect("service.changed")
+    assert first == {"service": service, "state": "healthy", "reason": "", "at": first["at"]}
     for _ in range(2):
         checked(runner.id, Look(ok=False, reason="says 'DOWN'", latency_ms=1))
-    assert client.expect("service.changed") == {"service": service, "state": "unhealthy", "reason": "says 'DOWN'"}
+    second = client.expect("service.changed")
+    assert second == {"service": service, "state": "unhealthy", "reason": "says 'DOWN'", "at": second["at"]}
+    assert datetime.fromisoformat(first["at"]) < datetime.fromisoformat(second["at"])
     instance_change(actor=admin, instance=runner, changes={"is_disabled": True})
     assert client.expect("service.changed")["state"] == "disabled"
     assert client.ask("unsubscribe", ROOM)["payload"] == ROOM
