@@ -9,14 +9,19 @@ from celery import current_app
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from commands.leases import lease_claim
 from commands.models import Command, Outcome, StageRun
 from commands.pipeline import engine
+from commands.pipeline.attempts import open_run, run_undo
+from commands.selectors import waiting_for
 from commands.services import command_submit
 from commands.states import Stage, Status
+from commands.transitions import StaleCommandError
 from conftest import drive, drive_to_trouble, drive_until, start_service
 from files.formats import FormatErrorCode
 from gateway.embedded.children import stop
 from gateway.settings.base import redis_settings
+from integrations import registry
 from integrations.clients import breaker
 from integrations.clients.breaker import protected
 from integrations.clients.errors import Reason, TransientError
@@ -259,17 +264,56 @@ def test_retry_after_is_respected(alice, sandbox):
     assert (command.due_at - before).total_seconds() >= 7
 
 
-def test_a_service_with_too_many_calls_is_waited_for_however_long_it_takes(alice, sandbox, settings):
+@pytest.mark.parametrize("at", ["the choice", "the call"])
+def test_a_service_with_too_many_calls_is_waited_for_without_a_trace(alice, sandbox, settings, monkeypatch, at):
+    """But for the first wait, which people see. It lasts however long it takes, and is no try."""
     settings.SERVICE_MAX_IN_FLIGHT, settings.STAGE_RETRY_WINDOW = 1, 0
-    command = submit(alice)
+    if at == "the call":  # others were quicker since the choice
+        monkeypatch.setattr(registry, "_is_free", lambda _standing: True)
+    command, delays = submit(alice), []
     with protected(sandbox.segmentation.url, "GET"):
-        for _ in range(3):
+        for hours in (0, 0, 1):
+            command.stage_runs.update(started_at=timezone.now() - timedelta(hours=hours))
             engine.advance(command.id)
+            command.refresh_from_db()
+            delays.append((command.due_at - timezone.now()).total_seconds())
             Command.objects.filter(id=command.id).update(due_at=timezone.now())
+        assert [max(delays[:2]) < 1, 15 < delays[2] < 25] == [True, True]
+        run = command.stage_runs.get()
+        assert (run.outcome, run.error_code, run.not_taken) == (Outcome.FAILED, "segmentation_busy", True)
+        assert [event.event for event in command.events.all()].count("retrying") == 1
+        assert "as many calls as it may have" in waiting_for(command, [run])
     command = drive(command)
     assert command.status == Status.COMPLETED
     codes = list(command.stage_runs.filter(stage=Stage.SEGMENTATION).values_list("error_code", flat=True))
-    assert codes == [*["segmentation_busy"] * 3, ""]
+    assert codes == ["segmentation_busy", ""]
+    assert sandbox.segmentation.works_of(f"{command.id}:segmentation") == 1
+
+
+def test_a_wait_that_is_taken_back_is_the_own_one_and_a_worker_that_died_counts(alice, sandbox):
+    """Somebody else took the lease meanwhile, and put the try down as abandoned."""
+    command = submit(alice)
+    run = StageRun.objects.create(command=command, stage=Stage.SEGMENTATION, attempt=1)
+    mine = lease_claim(command_id=command.id)
+    assert open_run([StageRun.objects.get(id=run.id)]) is None
+    with pytest.raises(StaleCommandError):
+        run_undo(mine, run)
+    run.refresh_from_db()
+    assert run.outcome == Outcome.ABANDONED
+
+
+def test_thousands_of_tries_are_no_reason_to_fail(alice, sandbox, settings):
+    """As an hour of a service that answers with 429 in between leaves them."""
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {"segmentation": []}
+    command = submit(alice)
+    done = {"outcome": Outcome.FAILED, "error_code": "segmentation_unavailable", "finished_at": timezone.now()}
+    StageRun.objects.bulk_create(
+        StageRun(command=command, stage=Stage.SEGMENTATION, attempt=number, **done) for number in range(1, 1201)
+    )
+    engine.advance(command.id)
+    command.refresh_from_db()
+    assert command.stage_runs.latest("attempt").attempt == 1201
+    assert timezone.now() < command.due_at < timezone.now() + timedelta(seconds=10)
 
 
 @pytest.mark.parametrize(
