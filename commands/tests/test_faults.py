@@ -7,6 +7,7 @@ from unittest import mock
 import pytest
 from celery import current_app
 from django.utils import timezone
+from django_redis import get_redis_connection
 from kombu.exceptions import OperationalError
 
 from commands.leases import lease_claim
@@ -23,7 +24,7 @@ from gateway.embedded.children import stop
 from gateway.settings.base import redis_settings
 from integrations import registry
 from integrations.clients import breaker
-from integrations.clients.breaker import protected
+from integrations.clients.breaker import BreakerState, protected, states_of
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind, Source
 from tests.own_redis import OwnRedis
@@ -206,6 +207,26 @@ def test_work_that_an_instance_never_got_is_given_to_another(alice, sandbox, sec
         assert command.status == Status.COMPLETED
         assert (service.works_of(f"{command.id}:runner"), other.works_of(f"{command.id}:runner")) == (0, 1)
         service.behave()
+
+
+def test_one_that_answers_5xx_to_all_work_gets_no_new_work_until_it_is_well(alice, sandbox, second_runner):
+    """Its health is good all the time. What it was given stays with it, as it may have done it."""
+    sandbox.runner.fault("fail", path="/run", status=500)
+    first = [submit(alice) for _ in range(2 * breaker.FAILURES)]  # half of them for each
+    for command in first:
+        drive_until(command, lambda command: command.stage_runs.filter(stage=Stage.RUNNER).exists())
+    assert states_of([sandbox.runner.url])[sandbox.runner.url] is BreakerState.OPEN
+    for _ in range(2):
+        command = drive(submit(alice))
+        assert command.status == Status.COMPLETED
+        assert command.stage_runs.get(stage=Stage.RUNNER).instance == second_runner.url
+    sandbox.runner.behave()
+    get_redis_connection("default").hset(f"service-breaker:POST {sandbox.runner.url}", "opened_at", 1)
+    for command in (submit(alice), *first):
+        assert drive(command).status == Status.COMPLETED
+    works = [[each.works_of(f"{command.id}:runner") for command in first] for each in (sandbox.runner, second_runner)]
+    assert [sum(each) for each in works] == [breaker.FAILURES, breaker.FAILURES]
+    assert states_of([sandbox.runner.url])[sandbox.runner.url] is BreakerState.CLOSED
 
 
 def test_a_slow_answer_within_the_timeout_is_waited_for(alice, sandbox):
