@@ -117,7 +117,10 @@ def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = 
 
 
 def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | None:
-    """End the try. Return when to try again; or fail the command and return None, if no further try can help."""
+    """End the try. Return when to try again; or fail the command and return None, if no further try can help.
+
+    Of a wait that goes on the try is taken back.
+    """
     if failure.busy:
         look_again_at = busy_until(earlier_runs(command, run))
         if look_again_at is not None:

@@ -6,6 +6,8 @@ from unittest import mock
 
 import pytest
 from celery import current_app
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_redis import get_redis_connection
 from kombu.exceptions import OperationalError
@@ -292,13 +294,15 @@ def test_a_service_with_too_many_calls_is_waited_for_without_a_trace(alice, sand
     if at == "the call":  # others were quicker since the choice
         monkeypatch.setattr(registry, "_is_free", lambda _standing: True)
     command, delays = submit(alice), []
-    with protected(sandbox.segmentation.url, "GET"):
+    with protected(sandbox.segmentation.url, "GET"), CaptureQueriesContext(connection) as queries:
         for hours in (0, 0, 1):
             command.stage_runs.update(started_at=timezone.now() - timedelta(hours=hours))
             engine.advance(command.id)
             command.refresh_from_db()
             delays.append((command.due_at - timezone.now()).total_seconds())
             Command.objects.filter(id=command.id).update(due_at=timezone.now())
+        begun = sum('INSERT INTO "commands_stagerun"' in query["sql"] for query in queries.captured_queries)
+        assert begun == (1 if at == "the choice" else 3)
         assert [max(delays[:2]) < 1, 15 < delays[2] < 25] == [True, True]
         run = command.stage_runs.get()
         assert (run.outcome, run.error_code, run.not_taken) == (Outcome.FAILED, "segmentation_busy", True)

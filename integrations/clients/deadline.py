@@ -190,16 +190,24 @@ def _connect(connection: Any, deadline: Deadline) -> socket.socket:
     for address in resolved(host, seconds):
         if deadline.allows and not deadline.allows(address):
             continue
-        connected = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
-            for option in connection.socket_options or ():
-                connected.setsockopt(*option)
-            connected.settimeout(max(until - time.monotonic(), 0.001))
-            connected.connect((address, connection.port))
+            connected = _connect_to(address, connection, until)
         except OSError as error:
-            connected.close()
             last_error = error
         else:
             connected.settimeout(min(connection.timeout, max(deadline.left, 0.001)))  # for all of TLS's handshake
             return connected
     raise last_error
+
+
+def _connect_to(address: str, connection: Any, until: float) -> socket.socket:
+    connected = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        for option in connection.socket_options or ():
+            connected.setsockopt(*option)
+        connected.settimeout(max(until - time.monotonic(), 0.001))
+        connected.connect((address, connection.port))
+    except BaseException:
+        connected.close()
+        raise
+    return connected
