@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from commands.states import TERMINAL, Stage, Status
 from files.models import StoredFile
 from gateway.ids import new_id
+from integrations.clients.errors import Reason
 
 MAX_PERSONA = 64
 
@@ -202,6 +203,10 @@ class StageRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stage} {self.attempt}"
+
+    @property
+    def found_service_busy(self) -> bool:
+        return self.error_code == f"{self.stage}_{Reason.BUSY}"
 
 
 class CommandResult(models.Model):

@@ -85,8 +85,14 @@ def waiting_for(command: Command, runs: list[StageRun]) -> str | None:
     if command.status == Status.CANCELLING:
         return _("The %(service)s service is to confirm that it stopped.") % service
     latest = next((run for run in reversed(runs) if run.stage == command.stage), None)
-    if latest is not None and latest.finished_at is not None:
-        return _("The %(service)s service failed; it will be tried again.") % service
-    if latest is not None and latest.unanswered_since is not None:
-        return _("The %(service)s service has the work but does not answer; it is asked again.") % service
-    return _("The %(service)s service is to finish its work.") % service
+    return _of_latest_run(latest) % service
+
+
+def _of_latest_run(run: StageRun | None) -> str:
+    if run is not None and run.found_service_busy:
+        return _("The %(service)s service has as many calls as it may have at once; the command waits for it.")
+    if run is not None and run.finished_at is not None:
+        return _("The %(service)s service failed; it will be tried again.")
+    if run is not None and run.unanswered_since is not None:
+        return _("The %(service)s service has the work but does not answer; it is asked again.")
+    return _("The %(service)s service is to finish its work.")

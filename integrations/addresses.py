@@ -1,5 +1,6 @@
 """Which addresses a service may have. Who registers one must not make the gateway call whatever it can reach (SSRF)."""
 
+import os
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,16 @@ _NEVER = [
     )
 ]
 # Threads of their own: the resolver of the system has no time limit. One that hangs holds a thread and no request.
-_resolvers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="resolve")
+_resolvers: ThreadPoolExecutor
+
+
+def _start_resolvers() -> None:
+    global _resolvers  # noqa: PLW0603 - threads do not come along into a child process
+    _resolvers = ThreadPoolExecutor(max_workers=32, thread_name_prefix="resolve")
+
+
+_start_resolvers()
+os.register_at_fork(after_in_child=_start_resolvers)
 
 
 class AddressError(ValueError):
@@ -77,10 +87,21 @@ def _normalized_host(host: str) -> str:
 
 
 def addresses_of(host: str) -> list[str]:
-    """Return all addresses of a host, in order. Raises OSError if it has none, or nobody says so in RESOLVE_SECONDS."""
-    asked = _resolvers.submit(_resolve, host)
+    """Return all addresses of a host, sorted. Raises OSError if it has none, or nobody says so in RESOLVE_SECONDS."""
+    return sorted(set(resolved(host, RESOLVE_SECONDS)))
+
+
+def resolved(host: str, seconds: float) -> list[str]:
+    """Return the addresses of a host, or the one that it is, as the resolver prefers them.
+
+    Raises OSError if it has none, TimeoutError (which is one) if nobody says so in time.
+    """
     try:
-        return sorted(set(asked.result(timeout=RESOLVE_SECONDS)))
+        return [str(ip_address(host))]
+    except ValueError:
+        asked = _resolvers.submit(_resolve, host)
+    try:
+        return asked.result(timeout=seconds)
     finally:
         asked.cancel()  # nobody waits for it any more, should it not have begun
 

@@ -100,7 +100,7 @@ def choose(
         raise NotTakenError(Reason.BUSY)
     others = [each for each in free if each.base_url != avoid] or free
     if settings.SERVICE_BALANCING == LEAST_IN_FLIGHT:
-        others = _with_the_fewest_calls(others, standings)
+        return _any_of(_with_the_fewest_calls(others, standings))
     return _next_in_turn(kind, others)
 
 
@@ -127,6 +127,12 @@ def _with_the_fewest_calls(candidates: list[Instance], standings: dict[str, Stan
     return [each for each, load in zip(candidates, loads, strict=True) if load == min(loads)]
 
 
+def _any_of(candidates: list[Instance]) -> Instance:
+    """Choose by chance, by weight. Which of them are equal changes with every call: no turn would ever come round."""
+    [chosen] = random.choices(candidates, [each.weight for each in candidates])  # noqa: S311 - spreads load
+    return chosen
+
+
 def tag_exists(tag: str) -> bool:
     """Return whether any instance of any service has the tag."""
     return any(tag in tags for tags in ServiceInstance.objects.filter(left_at=None).values_list("tags", flat=True))
@@ -151,16 +157,19 @@ def _next_in_turn(kind: ServiceKind, candidates: list[Instance]) -> Instance:
     order = _order(tuple(each.weight for each in candidates))
     # A counter for each set of candidates: one for all would step over some where the sets take turns.
     names = "\n".join(f"{each.weight} {each.base_url}" for each in candidates)
-    key = f"service-turn:{kind}:{sha256(names.encode()).hexdigest()[:16]}"
+    name = sha256(names.encode()).hexdigest()[:16]
+    key = f"service-turn:{kind}:{name}"
 
     def next_turn(redis: Any) -> int:
         pipeline = redis.pipeline(transaction=False)
         turn, _kept = pipeline.incr(key).expire(key, TURN_KEPT_SECONDS).execute()
         return int(turn)
 
-    # Without Redis by chance, which is fair too in the long run.
-    turn = fleet.ask(next_turn, None) or random.randrange(len(order))  # noqa: S311 - spreads load, guards nothing
-    return candidates[order[turn % len(order)]]
+    turn = fleet.ask(next_turn, None)
+    if turn is None:
+        return _any_of(candidates)  # which is fair too in the long run
+    # Each set begins somewhere else: if sets are seldom the same, the first in line would get all, and others nothing.
+    return candidates[order[(turn + int(name, 16)) % len(order)]]
 
 
 @lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ MAX_ABANDONED = 5
 MAX_INVALID = 3
 FIRST_RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 8.0
+MAX_BUSY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Failure:
     cause: str = ""
     transient: bool = False  # try again for as long as the window lasts
     doubtful: bool = False  # try again a few times
-    busy: bool = False  # nothing is wrong: try again, however long it takes
+    busy: bool = False  # nothing is wrong, and nothing was handed over: wait, however long it takes
     not_taken: bool = False  # the service certainly did nothing
     retry_after: float | None = None
 
@@ -51,6 +52,10 @@ def failure_of(stage: Stage, error: ServiceError, *, fetching: bool = False) -> 
 def runs_of(command: Command, stage: Stage) -> list[StageRun]:
     """Return the tries of a stage so far, in order."""
     return list(command.stage_runs.filter(stage=stage).order_by("attempt"))
+
+
+def earlier_runs(command: Command, run: StageRun) -> list[StageRun]:
+    return [each for each in runs_of(command, Stage(run.stage)) if each.attempt < run.attempt]
 
 
 def unfinished(runs: list[StageRun]) -> StageRun | None:
@@ -112,8 +117,16 @@ def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = 
 
 
 def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | None:
-    """End the try. Return when to try again; or fail the command and return None, if no further try can help."""
-    retry_at = None if _is_final(command, run, failure) else timezone.now() + _delay(run.attempt, failure.retry_after)
+    """End the try. Return when to try again; or fail the command and return None, if no further try can help.
+
+    Of a wait that goes on the try is taken back.
+    """
+    if failure.busy:
+        look_again_at = busy_until(earlier_runs(command, run))
+        if look_again_at is not None:
+            run_undo(command, run)
+            return look_again_at
+    retry_at = None if _is_final(command, run, failure) else timezone.now() + _delay(run, failure)
     with transaction.atomic():
         if retry_at is None:
             command_fail(command, failure.code, failure.cause)
@@ -128,6 +141,27 @@ def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | 
         run.not_taken = failure.not_taken and not run.remote_id
         finish_run(run, Outcome.FAILED, code=failure.code, cause=failure.cause)
     return retry_at
+
+
+def busy_until(runs: list[StageRun]) -> datetime | None:
+    """Return when to look again at a command that goes on waiting for a busy service, None if it only begins to.
+
+    How a wait begins is kept as a try, so that people see it. What follows is none, and leaves no trace: there may be
+    thousands. The delay grows with the wait: under load a place is mostly free again within a second.
+    """
+    if not runs or not runs[-1].found_service_busy:
+        return None
+    waited = (timezone.now() - runs[-1].started_at).total_seconds()
+    return timezone.now() + _with_jitter(min(max(waited, FIRST_RETRY_SECONDS), MAX_BUSY_SECONDS))
+
+
+def run_undo(command: Command, run: StageRun) -> None:
+    """Take back a try that certainly handed nothing over. Raises StaleCommandError if somebody else has ended it."""
+    with transaction.atomic():
+        lease_renew(command)
+        deleted, _each = StageRun.objects.filter(id=run.id, finished_at=None).delete()
+        if not deleted:
+            raise StaleCommandError
 
 
 def run_unanswered(command: Command, run: StageRun, failure: Failure) -> datetime | None:
@@ -165,7 +199,7 @@ def retry_window() -> timedelta:
 
 
 def _is_final(command: Command, run: StageRun, failure: Failure) -> bool:
-    earlier = [each for each in runs_of(command, Stage(run.stage)) if each.attempt < run.attempt]
+    earlier = earlier_runs(command, run)
     if failure.doubtful:
         return sum(each.error_code == failure.code for each in earlier) + 1 >= MAX_INVALID
     if failure.busy:
@@ -175,14 +209,19 @@ def _is_final(command: Command, run: StageRun, failure: Failure) -> bool:
     # The window begins with the first of the tries in a row that no service accepted, though it was not busy.
     began_at = run.started_at
     for each in reversed(earlier):
-        if each.remote_id or each.error_code == f"{run.stage}_{Reason.BUSY}":
+        if each.remote_id or each.found_service_busy:
             break
         began_at = each.started_at
     return timezone.now() - began_at >= retry_window()
 
 
-def _delay(attempt: int, retry_after: float | None) -> timedelta:
-    """Exponential, with jitter so that commands that failed together do not come back together."""
-    jitter = random.uniform(0.8, 1.2)  # noqa: S311 - guards nothing
-    seconds = min(FIRST_RETRY_SECONDS * 2 ** (attempt - 1), MAX_RETRY_SECONDS) * jitter
-    return timedelta(seconds=max(seconds, retry_after or 0))
+def _delay(run: StageRun, failure: Failure) -> timedelta:
+    """Exponential, up to a limit; a wait for a busy service begins anew."""
+    doublings = 0 if failure.busy else min(run.attempt - 1, 10)  # enough for the limit; a float takes about 1000
+    seconds = min(FIRST_RETRY_SECONDS * 2**doublings, MAX_RETRY_SECONDS)
+    return max(_with_jitter(seconds), timedelta(seconds=failure.retry_after or 0))
+
+
+def _with_jitter(seconds: float) -> timedelta:
+    """So that commands that failed together do not come back together."""
+    return timedelta(seconds=seconds * random.uniform(0.8, 1.2))  # noqa: S311 - guards nothing

@@ -20,6 +20,7 @@ from commands.models import Command, Outcome, StageRun
 from commands.pipeline.attempts import (
     Failure,
     begin_run,
+    busy_until,
     command_fail,
     failure_of,
     finish_run,
@@ -74,7 +75,9 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
             avoid=last_failed_instance(runs),
         )
     except TransientError as error:
-        return run_failed(command, begin_run(command, stage, attempt, ""), failure_of(stage, error))
+        failure = failure_of(stage, error)
+        look_again_at = busy_until(runs) if failure.busy else None
+        return look_again_at or run_failed(command, begin_run(command, stage, attempt, ""), failure)
     run = begin_run(command, stage, attempt, instance.base_url)
     client = client_for(instance)
 

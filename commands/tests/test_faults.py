@@ -6,19 +6,27 @@ from unittest import mock
 
 import pytest
 from celery import current_app
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django_redis import get_redis_connection
 from kombu.exceptions import OperationalError
 
+from commands.leases import lease_claim
 from commands.models import Command, Outcome, StageRun
 from commands.pipeline import engine
+from commands.pipeline.attempts import open_run, run_undo
+from commands.selectors import waiting_for
 from commands.services import command_submit
 from commands.states import Stage, Status
+from commands.transitions import StaleCommandError
 from conftest import drive, drive_to_trouble, drive_until, start_service
 from files.formats import FormatErrorCode
 from gateway.embedded.children import stop
 from gateway.settings.base import redis_settings
+from integrations import registry
 from integrations.clients import breaker
-from integrations.clients.breaker import protected
+from integrations.clients.breaker import BreakerState, protected, states_of
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind, Source
 from tests.own_redis import OwnRedis
@@ -203,6 +211,26 @@ def test_work_that_an_instance_never_got_is_given_to_another(alice, sandbox, sec
         service.behave()
 
 
+def test_one_that_answers_5xx_to_all_work_gets_no_new_work_until_it_is_well(alice, sandbox, second_runner):
+    """Its health is good all the time. What it was given stays with it, as it may have done it."""
+    sandbox.runner.fault("fail", path="/run", status=500)
+    first = [submit(alice) for _ in range(2 * breaker.FAILURES)]  # half of them for each
+    for command in first:
+        drive_until(command, lambda command: command.stage_runs.filter(stage=Stage.RUNNER).exists())
+    assert states_of([sandbox.runner.url])[sandbox.runner.url] is BreakerState.OPEN
+    for _ in range(2):
+        command = drive(submit(alice))
+        assert command.status == Status.COMPLETED
+        assert command.stage_runs.get(stage=Stage.RUNNER).instance == second_runner.url
+    sandbox.runner.behave()
+    get_redis_connection("default").hset(f"service-breaker:POST {sandbox.runner.url}", "opened_at", 1)
+    for command in (submit(alice), *first):
+        assert drive(command).status == Status.COMPLETED
+    works = [[each.works_of(f"{command.id}:runner") for command in first] for each in (sandbox.runner, second_runner)]
+    assert [sum(each) for each in works] == [breaker.FAILURES, breaker.FAILURES]
+    assert states_of([sandbox.runner.url])[sandbox.runner.url] is BreakerState.CLOSED
+
+
 def test_a_slow_answer_within_the_timeout_is_waited_for(alice, sandbox):
     sandbox.segmentation.fault("slow", seconds=0.3, times=1)
     command = drive(submit(alice))
@@ -259,17 +287,58 @@ def test_retry_after_is_respected(alice, sandbox):
     assert (command.due_at - before).total_seconds() >= 7
 
 
-def test_a_service_with_too_many_calls_is_waited_for_however_long_it_takes(alice, sandbox, settings):
+@pytest.mark.parametrize("at", ["the choice", "the call"])
+def test_a_service_with_too_many_calls_is_waited_for_without_a_trace(alice, sandbox, settings, monkeypatch, at):
+    """But for the first wait, which people see. It lasts however long it takes, and is no try."""
     settings.SERVICE_MAX_IN_FLIGHT, settings.STAGE_RETRY_WINDOW = 1, 0
-    command = submit(alice)
-    with protected(sandbox.segmentation.url, "GET"):
-        for _ in range(3):
+    if at == "the call":  # others were quicker since the choice
+        monkeypatch.setattr(registry, "_is_free", lambda _standing: True)
+    command, delays = submit(alice), []
+    with protected(sandbox.segmentation.url, "GET"), CaptureQueriesContext(connection) as queries:
+        for hours in (0, 0, 1):
+            command.stage_runs.update(started_at=timezone.now() - timedelta(hours=hours))
             engine.advance(command.id)
+            command.refresh_from_db()
+            delays.append((command.due_at - timezone.now()).total_seconds())
             Command.objects.filter(id=command.id).update(due_at=timezone.now())
+        begun = sum('INSERT INTO "commands_stagerun"' in query["sql"] for query in queries.captured_queries)
+        assert begun == (1 if at == "the choice" else 3)
+        assert [max(delays[:2]) < 1, 15 < delays[2] < 25] == [True, True]
+        run = command.stage_runs.get()
+        assert (run.outcome, run.error_code, run.not_taken) == (Outcome.FAILED, "segmentation_busy", True)
+        assert [event.event for event in command.events.all()].count("retrying") == 1
+        assert "as many calls as it may have" in waiting_for(command, [run])
     command = drive(command)
     assert command.status == Status.COMPLETED
     codes = list(command.stage_runs.filter(stage=Stage.SEGMENTATION).values_list("error_code", flat=True))
-    assert codes == [*["segmentation_busy"] * 3, ""]
+    assert codes == ["segmentation_busy", ""]
+    assert sandbox.segmentation.works_of(f"{command.id}:segmentation") == 1
+
+
+def test_a_wait_that_is_taken_back_is_the_own_one_and_a_worker_that_died_counts(alice, sandbox):
+    """Somebody else took the lease meanwhile, and put the try down as abandoned."""
+    command = submit(alice)
+    run = StageRun.objects.create(command=command, stage=Stage.SEGMENTATION, attempt=1)
+    mine = lease_claim(command_id=command.id)
+    assert open_run([StageRun.objects.get(id=run.id)]) is None
+    with pytest.raises(StaleCommandError):
+        run_undo(mine, run)
+    run.refresh_from_db()
+    assert run.outcome == Outcome.ABANDONED
+
+
+def test_thousands_of_tries_are_no_reason_to_fail(alice, sandbox, settings):
+    """As an hour of a service that answers with 429 in between leaves them."""
+    settings.SERVICE_URLS = settings.SERVICE_URLS | {"segmentation": []}
+    command = submit(alice)
+    done = {"outcome": Outcome.FAILED, "error_code": "segmentation_unavailable", "finished_at": timezone.now()}
+    StageRun.objects.bulk_create(
+        StageRun(command=command, stage=Stage.SEGMENTATION, attempt=number, **done) for number in range(1, 1201)
+    )
+    engine.advance(command.id)
+    command.refresh_from_db()
+    assert command.stage_runs.latest("attempt").attempt == 1201
+    assert timezone.now() < command.due_at < timezone.now() + timedelta(seconds=10)
 
 
 @pytest.mark.parametrize(

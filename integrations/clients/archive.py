@@ -66,7 +66,7 @@ class ArchiveClient(StageClient[ArchiveRequest]):
 
     def search(self, request: SearchRequest) -> list[str]:
         """Return the ids of the entries found, anybody's, in the archive's order; at most `limit`."""
-        return self._found("POST", "/search", request, body=request.members())
+        return self._found("POST", "/search", request, body=request.members(), only_asks=True)
 
     def _found(self, method: str, path: str, request: SearchRequest, **options: Any) -> list[str]:
         answer = self.ask(SearchAnswer, method, path, **options)

@@ -1,24 +1,27 @@
 """Whether an instance may be called: circuit breakers, one per kind of call, and a limit of calls at once.
 
-A breaker opens after some time-outs, so that an instance that hangs does not hold every worker for a whole timeout.
-After a while one call, of the whole fleet, is let through to see whether the instance is well again: the probe.
+A breaker opens after some failures in a row: time-outs, so that an instance that hangs does not hold every worker for a
+whole timeout, and 5xx, so that one that fails at everything gets no new work. After a while one call, of the whole
+fleet, is let through to see whether the instance is well again: the probe.
 
 Both lie in Redis for all processes (`fleet_storage`). Without it, each process has breakers of its own and no limit.
 """
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import cast
 
 import pybreaker
 from django.conf import settings
 
 from integrations import fleet
 from integrations.clients.errors import NotTakenError, Reason, ServiceError
-from integrations.clients.fleet_storage import ADMIT, FORGET, LOOK, RELEASE, FleetStorage, Keys
+from integrations.clients.fleet_storage import ADMIT, FORGET, RELEASE, STANDINGS, FleetStorage, Keys, Storage
 
 FAILURES = 3
 RESET_SECONDS = 5
@@ -58,8 +61,8 @@ def call_seconds() -> float:
 def protected(base_url: str, method: str, *, is_new_work: bool = False) -> Iterator[None]:
     """Run one call of an instance.
 
-    Raises NotTakenError: while its breaker is open (timeout), and for new work while it has as many calls as it may
-    have (busy). What it has already is asked after in any case.
+    Raises NotTakenError: while its breaker is open (with the reason of the failure that opened it), and for new work
+    while it has as many calls as it may have (busy). What it has already is asked after in any case.
     """
     keys = Keys(base_url, method)
     admitted = _admit(keys, is_new_work=is_new_work)
@@ -83,7 +86,7 @@ def standings_of(base_urls: Iterable[str]) -> dict[str, Standing]:
     if not urls:
         return {}
     names = [name for url in urls for name in (*_breakers_of(url), Keys.in_flight_of(url))]
-    found = fleet.ask(lambda redis: LOOK(redis, names, RESET_SECONDS), None)
+    found = fleet.ask(lambda redis: STANDINGS(redis, names, RESET_SECONDS), None)
     if found is None:
         return {url: Standing(_worst([_state_here(name) for name in _breakers_of(url)]), 0) for url in urls}
     size = len(METHODS) + 1
@@ -116,7 +119,7 @@ def reset(base_url: str) -> bool:
 
 
 def forget_failures() -> None:
-    """Close every breaker of this process, as a new process begins."""
+    """Close every breaker of this process. For tests: as if the process had just begun."""
     _breakers.clear()
     _probing.clear()
     fleet.ask_again()
@@ -136,8 +139,9 @@ def _admit(keys: Keys, *, is_new_work: bool) -> _Admitted:
     if word == "busy":
         raise NotTakenError(Reason.BUSY)
     if word == pybreaker.STATE_OPEN:
-        raise NotTakenError(Reason.TIMEOUT)  # nothing else opens it
-    _breakers.pop(keys.breaker, None)  # what this process found out while Redis was away is out of date
+        raise NotTakenError(Reason(found[1].decode()) if found[1] else Reason.TIMEOUT)
+    for known in (_breakers, _probing):  # what this process found out while Redis was away is out of date
+        known.pop(keys.breaker, None)
     storage = FleetStorage(keys, call_id, word, failures=found[1], openings=found[2])
     is_probe = word == pybreaker.STATE_HALF_OPEN
 
@@ -152,19 +156,22 @@ def _admit(keys: Keys, *, is_new_work: bool) -> _Admitted:
 def _judge(admitted: _Admitted, error: BaseException | None) -> None:
     """Let pybreaker count the call, once it is over.
 
-    A time-out is a failure, a good answer a success. Anything else, above all a 4xx, is neither: it neither opens a
-    breaker nor hides that other calls time out. Only of a probe any answer is a success, and none is a failure.
+    A time-out and a 5xx but 503 are failures, a good answer is a success. Anything else, above all a 4xx, is neither:
+    it neither opens a breaker nor hides that other calls fail. Only of a probe any other answer is a success, and none
+    is a failure.
     """
     if error is None:
         failed = False
     elif not isinstance(error, ServiceError):
         return  # it says something of the gateway, and nothing of the instance
-    elif admitted.is_probe:
-        failed = error.no_answer
-    elif error.no_answer and error.reason is Reason.TIMEOUT:
-        failed = True
     else:
-        return
+        failed = error.reason is Reason.ERROR or (
+            error.no_answer and (admitted.is_probe or error.reason is Reason.TIMEOUT)
+        )
+        if failed:
+            _storage_of(admitted.breaker).reason = error.reason
+        elif not admitted.is_probe:
+            return
 
     def outcome() -> None:
         if failed:
@@ -179,26 +186,32 @@ class _FailedError(Exception):
     """Tells pybreaker that a call failed."""
 
 
-def _pybreaker(storage: pybreaker.CircuitBreakerStorage) -> pybreaker.CircuitBreaker:
+def _pybreaker(storage: Storage) -> pybreaker.CircuitBreaker:
     return pybreaker.CircuitBreaker(
         fail_max=FAILURES, reset_timeout=RESET_SECONDS, throw_new_error_on_trip=False, state_storage=storage
     )
 
 
+def _storage_of(breaker: pybreaker.CircuitBreaker) -> Storage:
+    return cast("Storage", breaker._state_storage)  # noqa: SLF001 - pybreaker has no other way
+
+
 # --- Without Redis: this process alone ------------------------------------------------------------------------------
 
 _breakers: dict[str, pybreaker.CircuitBreaker] = {}
-_probing: dict[str, object] = {}
+_probing: dict[str, float] = {}  # until when a probe is certainly over, by time.monotonic()
 
 
 def _admit_here(name: str) -> _Admitted:
     state = _state_here(name)
-    breaker = _breakers.setdefault(name, _pybreaker(pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)))
+    breaker = _breakers.setdefault(name, _pybreaker(Storage(pybreaker.STATE_CLOSED)))
     if state is BreakerState.CLOSED:
         return _Admitted(breaker, is_probe=False, leave=lambda: None)
-    probe = object()
-    if state is BreakerState.OPEN or _probing.setdefault(name, probe) is not probe:
-        raise NotTakenError(Reason.TIMEOUT)
+    if name in _probing and not _is_probed(name):
+        _probing.pop(name, None)  # it was broken off, and could not say so
+    until = time.monotonic() + call_seconds()
+    if state is BreakerState.OPEN or _probing.setdefault(name, until) is not until:
+        raise NotTakenError(_storage_of(breaker).reason)
     breaker.half_open()
     return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
 
@@ -207,9 +220,13 @@ def _state_here(name: str) -> BreakerState:
     breaker = _breakers.get(name)
     if breaker is None or breaker.current_state == pybreaker.STATE_CLOSED:
         return BreakerState.CLOSED
-    opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker has no other way
+    opened_at = _storage_of(breaker).opened_at
     waits = opened_at is not None and datetime.now(UTC) < opened_at + timedelta(seconds=RESET_SECONDS)
-    return BreakerState.OPEN if waits or name in _probing else BreakerState.HALF_OPEN
+    return BreakerState.OPEN if waits or _is_probed(name) else BreakerState.HALF_OPEN
+
+
+def _is_probed(name: str) -> bool:
+    return time.monotonic() < _probing.get(name, 0)
 
 
 def _breakers_of(base_url: str) -> list[str]:

@@ -18,6 +18,8 @@ from requests.adapters import HTTPAdapter  # noqa: TID251 - part of integrations
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from integrations.addresses import resolved
+
 TICK_SECONDS = 0.05
 _current = threading.local()
 
@@ -177,23 +179,35 @@ def _deadline() -> Deadline | None:
 
 
 def _connect(connection: Any, deadline: Deadline) -> socket.socket:
-    """Connect to the first address of the host that is allowed and answers, all within the time for connecting."""
+    """Connect to the first address of the host that is allowed and answers.
+
+    All within the time for connecting, with that for finding out the addresses.
+    """
     host = connection._dns_host.strip("[]")  # noqa: SLF001 - as urllib3 connects to it itself
-    until = time.monotonic() + min(connection.timeout, deadline.left)
+    seconds = min(connection.timeout, deadline.left)
+    until = time.monotonic() + seconds
     last_error = OSError("the address is not allowed")
-    for family, kind, protocol, _name, address in socket.getaddrinfo(host, connection.port, type=socket.SOCK_STREAM):
-        if deadline.allows and not deadline.allows(str(address[0])):
+    for address in resolved(host, seconds):
+        if deadline.allows and not deadline.allows(address):
             continue
-        connected = socket.socket(family, kind, protocol)
         try:
-            for option in connection.socket_options or ():
-                connected.setsockopt(*option)
-            connected.settimeout(max(until - time.monotonic(), 0.001))
-            connected.connect(address)
+            connected = _connect_to(address, connection, until)
         except OSError as error:
-            connected.close()
             last_error = error
         else:
             connected.settimeout(min(connection.timeout, max(deadline.left, 0.001)))  # for all of TLS's handshake
             return connected
     raise last_error
+
+
+def _connect_to(address: str, connection: Any, until: float) -> socket.socket:
+    connected = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        for option in connection.socket_options or ():
+            connected.setsockopt(*option)
+        connected.settimeout(max(until - time.monotonic(), 0.001))
+        connected.connect((address, connection.port))
+    except BaseException:
+        connected.close()
+        raise
+    return connected

@@ -25,4 +25,5 @@ def spend_retry(base_url: str) -> bool:
 
 
 def forget_retries() -> None:
+    """Forget all calls. For tests: as if the process had just begun."""
     _left.clear()

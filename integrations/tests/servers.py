@@ -14,7 +14,7 @@ from integrations.registry import Instance, ServiceKind
 class Server:
     """A real HTTP server that answers whatever a test wants, and keeps what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.answer: tuple[int, bytes, dict[str, str]] = (200, b"{}", {})
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         outer = self
@@ -38,8 +38,9 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self.port = self._server.server_port
+        self.url = f"http://{host}:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def says(self, body: object, status: int = 200, **headers: str) -> None:

@@ -1,4 +1,4 @@
-"""Breakers: opened by time-outs alone, for all processes at once, and tried again by one call of all."""
+"""Breakers: opened by time-outs and 5xx alone, for all processes at once, and tried again by one call of all."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django_redis import get_redis_connection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from integrations import fleet
 from integrations.clients import breaker, http
@@ -29,6 +30,7 @@ URL = "http://runner"
 TIME_OUT = TransientError(Reason.TIMEOUT, no_answer=True)
 BROKEN = TransientError(Reason.UNAVAILABLE, no_answer=True)
 REFUSED = PermanentError(Reason.REFUSED)
+FAILED = TransientError(Reason.ERROR)
 
 
 def ends_with(error: BaseException, url=URL, method="POST", times=1):
@@ -89,13 +91,23 @@ def test_each_kind_of_call_has_its_own():
     assert not is_called(method="POST")
 
 
-@pytest.mark.parametrize("status", [422, 404, 408, 500, 503])
-def test_a_service_that_answers_is_asked_on(server, status):
-    server.says({}, status=status)
+@pytest.mark.parametrize(
+    ("status", "headers", "is_asked_on"),
+    [
+        *((status, {}, True) for status in (422, 404, 408, 429, 503)),
+        (503, {"Retry_After": "1"}, True),
+        (500, {}, False),
+        (502, {"Retry_After": "1"}, False),
+    ],
+)
+def test_a_service_that_answers_is_asked_on_but_for_one_that_fails_at_all(server, status, headers, is_asked_on):
+    server.says({}, status=status, **headers)
     for _ in range(breaker.FAILURES + 3):
-        with pytest.raises(ServiceError):
+        with pytest.raises(ServiceError) as raised:
             segmentation(server.url).report("1")
-    assert len(server.requests) == breaker.FAILURES + 3
+    assert len(server.requests) == breaker.FAILURES + (3 if is_asked_on else 0)
+    assert is_asked_on or raised.value.reason is Reason.ERROR  # what people read, and not that it timed out
+    assert isinstance(raised.value, NotTakenError) is (status == 429 or bool(headers) or not is_asked_on)
 
 
 def test_a_success_in_between_counts():
@@ -121,6 +133,7 @@ def test_what_is_neither_does_not_hide_that_calls_time_out(error):
     [
         (REFUSED, BreakerState.CLOSED),  # it answers
         (TIME_OUT, BreakerState.OPEN),
+        (FAILED, BreakerState.OPEN),
         (BROKEN, BreakerState.OPEN),
         (ValueError(), BreakerState.HALF_OPEN),  # nothing was found out: the next one may
     ],
@@ -280,13 +293,49 @@ def test_without_redis_each_process_finds_out_by_itself(monkeypatch, no_redis):
 
 
 def test_what_a_process_found_out_alone_is_forgotten_when_redis_is_back(monkeypatch):
-    with monkeypatch.context() as patch:
+    def alone(patch):
         patch.setattr(fleet, "ask", lambda _question, otherwise: otherwise)
-        time_out(times=breaker.FAILURES)
+
+    with monkeypatch.context() as patch:
+        alone(patch)
+        ends_with(FAILED, times=breaker.FAILURES)
+        with pytest.raises(NotTakenError) as raised, protected(URL, "POST"):
+            pass
+        assert raised.value.reason is Reason.ERROR
+        patch.setattr(breaker, "RESET_SECONDS", 0)
+        endless = protected(URL, "POST")
+        endless.__enter__()  # a probe
+        assert not is_called()
     assert is_called()  # the others know nothing against it
     with monkeypatch.context() as patch:
-        patch.setattr(fleet, "ask", lambda _question, otherwise: otherwise)
+        alone(patch)
         assert is_called()
+        time_out(times=breaker.FAILURES)
+        patch.setattr(breaker, "RESET_SECONDS", 0)
+        assert is_called()  # that one is forgotten
+
+
+def test_without_redis_too_a_probe_that_never_ended_does_not_keep_others_away_for_ever(monkeypatch, no_redis):
+    time_out(times=breaker.FAILURES)
+    monkeypatch.setattr(breaker, "RESET_SECONDS", 0)
+    endless = protected(URL, "POST")
+    endless.__enter__()
+    assert not is_called()
+    breaker._probing[f"service-breaker:POST {URL}"] = 0
+    assert is_called()
+    assert state() is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(RedisConnectionError("gone"), "WARNING"), (ResponseError("OOM command not allowed"), "ERROR")]
+)
+def test_that_redis_is_away_is_told_once_and_how_bad_it_is(monkeypatch, caplog, error, level):
+    def refuses(_redis):
+        raise error
+
+    assert [fleet.ask(refuses, "alone") for _ in range(3)] == ["alone"] * 3
+    [record] = caplog.records
+    assert (record.levelname, str(error) in caplog.text) == (level, True)
 
 
 def test_it_recovers_by_real_calls(server, monkeypatch):

@@ -44,6 +44,15 @@ class TestContract:
         assert (method, path, "Idempotency-Key" in headers) == ("POST", "/search", False)
         assert json.loads(body) == {"query": "x", "tags": ["a"], "min_success_rate": 0, "limit": 1, "offset": 0}
 
+    def test_searches_that_fail_do_not_hold_up_archiving(self, server):
+        server.says({}, status=500)
+        for _ in range(4):
+            with pytest.raises(TransientError):
+                archive(server.url).search(SearchRequest("x", [], None, 1, 0))
+        assert len(server.requests) == 3  # its breaker is open
+        server.says({"id": "1", "status": "processing"})
+        assert archive(server.url).submit(ArchiveRequest("1", "{}", {}), idempotency_key="k").remote_id == "1"
+
     def test_segmentation_is_asked_as_the_contract_says(self, server):
         server.says({"id": "1", "status": "completed", "alt_file": "task_1.alt", "metadata": {}})
         token = request_id.set("r-1")
@@ -232,11 +241,7 @@ class TestErrors:
             segmentation(server.url).report("1")
         assert isinstance(raised.value, NotTakenError) is certain
 
-    def test_a_name_that_does_not_resolve(self, monkeypatch):
-        def unknown(*_args: object, **_kwargs: object) -> None:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    def test_a_name_that_does_not_resolve(self):
         with pytest.raises(NotTakenError):
             segmentation("http://nobody.invalid").report("1")
 

@@ -130,24 +130,16 @@ def test_a_server_that_speaks_no_tls(server):
     assert server.requests == []
 
 
-def test_a_name_that_leads_elsewhere_later_is_followed_when_the_old_place_is_gone(monkeypatch):
-    old, new = Server(), Server()
+def test_a_name_that_leads_elsewhere_later_is_followed_when_the_old_place_is_gone(dns):
+    old = Server()
+    new = Server("127.0.0.2", old.port)
     old.says({"id": "1", "status": "pending"})
     new.says({"id": "1", "status": "completed", "alt_file": "1.alt"})
-    places = {"old": old, "new": new}
-    leads_to = "old"
-    resolve = socket.getaddrinfo
-
-    def moved(host, port, *args, **kwargs):
-        if host == "segmentation.test":
-            host, port = "127.0.0.1", int(places[leads_to].url.rpartition(":")[2])
-        return resolve(host, port, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", moved)
-    client = segmentation("http://segmentation.test")
+    dns["segmentation.test"] = ["127.0.0.1"]
+    client = segmentation(f"http://segmentation.test:{old.port}")
     try:
         assert client.report("1").file_id is None
-        leads_to = "new"
+        dns["segmentation.test"] = ["127.0.0.2"]
         old.close()
         http.forget_connections()  # as the end of the old process closes them
         assert client.report("1").file_id == "1.alt"

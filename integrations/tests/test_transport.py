@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from integrations import addresses
 from integrations.clients import http, retries
 from integrations.clients.base import Answer
 from integrations.clients.breaker import standings_of
 from integrations.clients.deadline import Deadline
+from integrations.clients.dialects.archive_b import Client as ArchiveB
 from integrations.clients.dialects.runner_b import Client as RunnerB
 from integrations.clients.errors import NotTakenError, Reason, ServiceError, TransientError
 from integrations.clients.http import call, get_health
@@ -52,6 +54,7 @@ class TestRepeating:
         [
             ("GET", {}, True),
             ("POST", {"idempotency_key": "k"}, True),
+            ("POST", {"only_asks": True}, True),
             ("POST", {}, False),
             ("POST", {"idempotency_key": "k", "heeds_idempotency_key": False}, False),
         ],
@@ -72,11 +75,11 @@ class TestRepeating:
     def test_what_nobody_can_have_got_is_sent_again_in_any_case(self, monkeypatch):
         tries = []
 
-        def unknown(*_args: object, **_options: object) -> None:
+        def unknown(_host: str) -> None:
             tries.append(1)
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+        monkeypatch.setattr(addresses, "_resolve", unknown)
         assert outcome("POST", "http://nobody.invalid") is Reason.UNAVAILABLE
         assert len(tries) == 2
 
@@ -142,6 +145,26 @@ def drips(opening: bytes, hung_up: threading.Event) -> Callable[[socket.socket],
 
 
 class TestTime:
+    def test_a_resolver_that_hangs_is_not_waited_for(self, monkeypatch, settings):
+        settings.SERVICE_TIMEOUT = 0.2
+        answers = threading.Event()
+        monkeypatch.setattr(addresses, "_resolve", lambda _host: answers.wait(30))
+        try:
+            with pytest.raises(NotTakenError) as raised:
+                call("POST", "http://slow.test", base_url="http://slow.test", idempotency_key="k")
+            assert (raised.value.reason, raised.value.no_answer) == (Reason.TIMEOUT, True)
+            assert not answers.is_set()
+        finally:
+            answers.set()
+
+    def test_all_addresses_of_a_name_are_tried_in_the_order_of_the_resolver(self, server, dns):
+        server.says({})
+        for found in (["127.0.0.2", "127.0.0.1"], ["::1", "127.0.0.1"]):
+            dns["runner.test"] = found
+            assert outcome("GET", f"http://runner.test:{server.port}") == {}
+            http.forget_connections()
+        assert addresses.resolved("runner.test", 1) == ["::1", "127.0.0.1"]
+
     def test_a_handshake_that_never_ends_is_cut_off(self, settings):
         settings.SERVICE_TIMEOUT = 0.4
         hung_up = threading.Event()
@@ -179,8 +202,9 @@ class TestTime:
 class TestAddresses:
     pytestmark = [pytest.mark.security, pytest.mark.security_access]  # noqa: RUF012 - as pytest wants it
 
-    def test_nothing_is_sent_where_it_is_not_allowed(self, settings):
+    def test_nothing_is_sent_where_it_is_not_allowed(self, settings, dns):
         settings.SERVICE_PRIVATE_ADDRESSES = False
+        dns["localhost"] = ["127.0.0.1", "::1"]
         for scheme in ("http", "https"):
             with server_that(OK) as (url, connections):
                 address = url.replace("http", scheme).replace("127.0.0.1", "localhost")
@@ -188,6 +212,12 @@ class TestAddresses:
                     call("GET", address, base_url=url, is_registered=True)
                 assert get_health(address, is_registered=True) is None
                 assert connections == []
+
+    def test_not_even_by_a_file_that_is_the_entry_itself(self, server, settings):
+        settings.SERVICE_PRIVATE_ADDRESSES = False
+        with pytest.raises(NotTakenError):
+            ArchiveB(Instance(ServiceKind.ARCHIVE, server.url, is_registered=True)).fetch("1")
+        assert server.requests == []
 
     def test_a_connection_that_another_kept_open_is_no_way_around_it(self, server, settings):
         settings.SERVICE_PRIVATE_ADDRESSES = False

@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 from integrations.clients.archive import ArchiveAnswer, ArchiveClient, SearchRequest
 from integrations.clients.base import WorkState, path_segment
 from integrations.clients.errors import InvalidAnswerError
-from integrations.clients.http import call
 
 
 class Client(ArchiveClient):
@@ -20,8 +19,7 @@ class Client(ArchiveClient):
         return self._found("GET", f"/atlas/search?{urlencode(members)}", request)
 
     def fetch(self, file_id: str) -> str:
-        base_url = self.instance.base_url
-        entry = call("GET", f"{base_url}/atlas/{path_segment(file_id)}", base_url=base_url)
+        entry = self.ask_json("GET", f"/atlas/{path_segment(file_id)}")
         if not isinstance(entry, dict) or str(entry.get("id")) != file_id:
             raise InvalidAnswerError("id: it speaks of another entry")
         try:
