@@ -12,7 +12,7 @@ from gateway.metrics import collector, gauge
 from integrations import fleet
 from integrations.alarms.models import Alarm, AlarmState, Severity
 from integrations.clients.breaker import METHODS, RESET_SECONDS, BreakerState
-from integrations.clients.fleet_storage import LOOK, Keys
+from integrations.clients.fleet_storage import STANDINGS, Keys
 from integrations.models import ServiceKind, ServiceState
 from integrations.selectors import instance_list
 
@@ -71,7 +71,7 @@ def _look(redis: Any, base_urls: Iterable[str]) -> dict[str, tuple[list[str], li
     """Return, of each address, for each kind of call the breaker's state and openings; and the calls in flight."""
     urls = list(base_urls)
     of_url = {url: [Keys(url, method).breaker for method in METHODS] for url in urls}
-    seen = LOOK(redis, [name for url in urls for name in (*of_url[url], Keys.in_flight_of(url))], RESET_SECONDS)
+    seen = STANDINGS(redis, [name for url in urls for name in (*of_url[url], Keys.in_flight_of(url))], RESET_SECONDS)
     pipeline = redis.pipeline(transaction=False)
     for name in (name for url in urls for name in of_url[url]):
         pipeline.hget(name, "openings")
