@@ -79,6 +79,7 @@ class StageRunInline(ReadOnlyInline[StageRun]):
         "started_at",
         "finished_at",
         "outcome",
+        "not_taken",
         "error_code",
         "error_cause",
     )
@@ -137,6 +138,7 @@ class CommandAdmin(ReadOnlyAdmin[Command]):
                     "parameters",
                     "metadata",
                     "tags",
+                    "target",
                     "deadline",
                     "request_id",
                 )

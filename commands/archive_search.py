@@ -20,6 +20,7 @@ from integrations.registry import ServiceKind, choose
 
 # Entries that the archive is asked for at once, one's own and others'.
 WINDOW = 100
+MAX_OFFSET = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ def archive_search(
     own = _own(user, found)
     hits = [(place, own[entry_id]) for place, entry_id in enumerate(found, start=1) if entry_id in own]
     results = [run for _place, run in hits[:limit]]
-    if len(hits) > limit:
-        return Page(results, offset + hits[limit - 1][0])
-    return Page(results, offset + WINDOW if len(found) == WINDOW else None)
+    next_offset = offset + (hits[limit - 1][0] if len(hits) > limit else WINDOW)
+    is_last = len(hits) <= limit and len(found) < WINDOW
+    return Page(results, None if is_last or next_offset > MAX_OFFSET else next_offset)
 
 
 def _own(user: User, entry_ids: list[str]) -> dict[str, StageRun]:

@@ -23,6 +23,8 @@ from gateway.ids import new_id
 LEASE_MARGIN = timedelta(seconds=5)
 # A lease this young is long enough still: a quick command writes no renewals.
 FRESH = timedelta(seconds=2)
+# How far apart the clocks of two machines may be: what one says is due now, the other need not wait for.
+CLOCK_SKEW = timedelta(seconds=0.5)
 # A message that was sent but not taken up by then is sent again.
 REDISPATCH_AFTER = timedelta(seconds=15)
 # A step that is due sooner than this gets its message now, with a delay; a later one gets it from the sweep.
@@ -47,7 +49,7 @@ def lease_claim(*, command_id: UUID, stage: Stage | None = None) -> Command | No
     """
     now = timezone.now()
     due = Command.objects.filter(
-        Q(lease_expires_at=None) | Q(lease_expires_at__lte=now), id=command_id, due_at__lte=now
+        Q(lease_expires_at=None) | Q(lease_expires_at__lte=now), id=command_id, due_at__lte=now + CLOCK_SKEW
     )
     if stage is not None:
         due = due.filter(Q(stage=stage) | Q(stage=None) if stage is Stage.SEGMENTATION else Q(stage=stage))

@@ -212,6 +212,7 @@ class StageRunOutput(serializers.ModelSerializer[StageRun]):
             "finished_at",
             "duration_ms",
             "outcome",
+            "not_taken",
             "error",
         )
         read_only_fields = fields

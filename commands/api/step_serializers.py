@@ -9,13 +9,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from commands.api.serializers import MAX_OBJECT_BYTES, CommandErrorOutput, PersonaField, TagsField, error_of
+from commands.archive_search import MAX_OFFSET
 from commands.models import Command, Mode, Priority, StageRun
 from commands.pipeline.stages import STAGES
 from commands.states import Stage, Status
 from files.api.serializers import FileOutput
 from gateway.api.serializers import JSONObjectField, QuerySerializer, StrictCharField, StrictSerializer
-
-MAX_OFFSET = 1_000_000
 
 
 class _FileInput(StrictSerializer):

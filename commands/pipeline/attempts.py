@@ -116,6 +116,13 @@ def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = 
     run.outcome, run.error_code, run.finished_at = outcome, code, now
 
 
+def run_not_taken(run: StageRun) -> None:
+    """Put down that nobody has the work. At once: ending the try may fail, as when the command is being cancelled."""
+    if not run.remote_id:
+        run.not_taken = True
+        StageRun.objects.filter(id=run.id, finished_at=None).update(not_taken=True)
+
+
 def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | None:
     """End the try. Return when to try again; or fail the command and return None, if no further try can help.
 

@@ -17,14 +17,15 @@ from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
 from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.dialects import client_for
-from integrations.clients.errors import NotFoundError, PermanentError, Reason, ServiceError
+from integrations.clients.errors import NotFoundError, PermanentError, ServiceError
 from integrations.registry import ServiceKind, choose
 
 logger = logging.getLogger(__name__)
 
 ASK_AGAIN_SECONDS = 1.0
-# Unless it refused, nobody knows whether the runner has the work: it may even have it and say that it has not.
-_UNKNOWN = {"worker_lost", *(f"runner_{reason}" for reason in Reason if reason is not Reason.REFUSED)}
+# After these the runner certainly is not at work. After all else it may be: it may even have the work and say that it
+# has not.
+_CERTAIN = {"runner_refused", "runner_failed", "runner_cancelled", "runner_file_missing"}
 
 
 def cancel_step(command: Command) -> datetime | None:
@@ -37,13 +38,14 @@ def cancel_step(command: Command) -> datetime | None:
         run = open_run(runs)
         if run is None:
             asked = [each for each in runs if each.instance and not each.not_taken]  # the others gave it to nobody
-            if not asked or (asked[-1].error_code not in _UNKNOWN and asked[-1].outcome != Outcome.ABANDONED):
+            doubtful = [each for each in asked if each.error_code not in _CERTAIN]
+            if not doubtful:
                 _cancelled(command, [])
                 return None
-            run = _find_out(command, runs, asked[-1].instance)
+            run = _find_out(command, runs, doubtful[-1].instance)
         report = _stop(command, run)
     except NotFoundError:
-        _cancelled(command, runs)
+        _cancelled(command, runs_of(command, Stage.RUNNER))  # with the try that found it out
         return None
     except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
         raise

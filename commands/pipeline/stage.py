@@ -28,6 +28,7 @@ from commands.pipeline.attempts import (
     last_failed_instance,
     open_run,
     run_failed,
+    run_not_taken,
     run_unanswered,
     runs_of,
     too_often_abandoned,
@@ -66,7 +67,7 @@ def stage_step(command: Command, stage: Stage) -> datetime | None:
 
 
 def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | None:
-    spec, attempt = STAGES[stage], len(runs) + 1
+    spec, attempt, base_url = STAGES[stage], len(runs) + 1, ""
     try:
         instance = choose(
             ServiceKind(stage),
@@ -74,12 +75,13 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
             prefer=instance_that_may_have_it(runs),
             avoid=last_failed_instance(runs),
         )
+        base_url = instance.base_url
+        client = client_for(instance)
     except TransientError as error:
         failure = failure_of(stage, error)
         look_again_at = busy_until(runs) if failure.busy else None
-        return look_again_at or run_failed(command, begin_run(command, stage, attempt, ""), failure)
-    run = begin_run(command, stage, attempt, instance.base_url)
-    client = client_for(instance)
+        return look_again_at or run_failed(command, begin_run(command, stage, attempt, base_url), failure)
+    run = begin_run(command, stage, attempt, base_url)
 
     def submit() -> WorkReport:
         return client.submit(spec.request(command), idempotency_key=run.idempotency_key)
@@ -99,7 +101,7 @@ def _ask(command: Command, run: StageRun) -> datetime | None:
 def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_report: Any) -> datetime | None:
     """Get the report and act on it; turn whatever goes wrong into the end of the try, or into asking again."""
     stage = Stage(run.stage)
-    fetching = False
+    fetching = no_answer = False
     try:
         report = get_report()
         if report.state is WorkState.WORKING:
@@ -112,27 +114,40 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
     except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
         raise
     except ServiceError as error:
-        failure = failure_of(stage, error, fetching=fetching)
-        _tell_health(client, error)
+        failure, no_answer = failure_of(stage, error, fetching=fetching), error.no_answer
     except FormatError as error:
         failure = Failure(error.code, str(error))
     except OSError:
         logger.exception("storage failed for command %s", command.id)
-        failure = Failure("storage_unavailable", transient=True)
+        # A client raises no OSError. So before there was a report, it was what is to be sent that could not be read.
+        failure = Failure("storage_unavailable", transient=True, not_taken=not fetching)
     except Exception:
         logger.exception("stage %s of command %s", stage, command.id)
         failure = Failure("internal_error", doubtful=True)
     else:
         return None
+    look_again_at = _failed(command, run, failure)
+    if no_answer:
+        _tell_health(client, failure.code.removeprefix(f"{stage}_"))
+    return look_again_at
+
+
+def _failed(command: Command, run: StageRun, failure: Failure) -> datetime | None:
     if run.remote_id and failure.transient:
         return run_unanswered(command, run, failure)  # the service has the work: it is not given it again
+    if failure.not_taken:
+        run_not_taken(run)
     return run_failed(command, run, failure)
 
 
-def _tell_health(client: StageClient[Any], error: ServiceError) -> None:
+def _tell_health(client: StageClient[Any], reason: str) -> None:
     """An instance that was called and did not answer may be ill. One that answers is not, whatever it says."""
-    if error.no_answer:
-        call_failed(client.instance.kind, client.instance.base_url, str(error.reason))
+    try:
+        call_failed(client.instance.kind, client.instance.base_url, reason)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:
+        logger.exception("could not count a call that failed of %s", client.instance.base_url)
 
 
 def _still_working(command: Command, run: StageRun, report: WorkReport) -> datetime:

@@ -76,6 +76,7 @@ def test_pages_go_on_behind_what_was_looked_at_and_show_nothing_that_the_archive
     page = client.get(SEARCH, {"q": "x", "offset": 8}).json()
     assert ([entry["id"] for entry in page["results"]], page["next_offset"]) == (["2", "3"], 12)
     assert "of somebody" not in str(page)
+    assert client.get(SEARCH, {"q": "x", "offset": archive_search.MAX_OFFSET - 3}).json()["next_offset"] is None
     archive.says({"results": [{"id": "1"}, {"id": "4"}]})
     assert client.get(SEARCH, {"q": "x"}).json() == {"results": [], "next_offset": None}
 
@@ -83,7 +84,8 @@ def test_pages_go_on_behind_what_was_looked_at_and_show_nothing_that_the_archive
 @pytest.mark.django_db
 def test_an_archive_that_is_away_or_makes_no_sense_is_503_and_bad_parameters_are_named(alice, api, archive, settings):
     client = api(alice)
-    for said, status in (({"results": [{"name": "no id"}]}, 200), ([], 200), (b"<html>", 200), ({}, 500), ({}, 404)):
+    senseless = [[], b"<html>", *({"results": [entry]} for entry in ({"name": "x"}, {"id": "\0"}, {"id": "\ud800"}))]
+    for said, status in (*((said, 200) for said in senseless), ({}, 500), ({}, 404)):
         archive.says(said, status)
         problem_of(client.get(SEARCH, {"q": "x"}), ErrorCode.SERVICE_UNAVAILABLE)
     settings.SERVICE_URLS |= {"archive": []}

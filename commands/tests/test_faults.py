@@ -1,12 +1,13 @@
 """Services that are away, slow, broken or lying: tried again if that can help, else a failure with its reason."""
 
+import socket
 import time
 from datetime import timedelta
 from unittest import mock
 
 import pytest
 from celery import current_app
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_redis import get_redis_connection
@@ -15,6 +16,7 @@ from kombu.exceptions import OperationalError
 from commands.leases import lease_claim
 from commands.models import Command, Outcome, StageRun
 from commands.pipeline import engine
+from commands.pipeline import stage as stage_module
 from commands.pipeline.attempts import open_run, run_undo
 from commands.selectors import waiting_for
 from commands.services import command_submit
@@ -29,6 +31,7 @@ from integrations.clients import breaker
 from integrations.clients.breaker import BreakerState, protected, states_of
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceInstance, ServiceKind, Source
+from integrations.tests.servers import stranger
 from tests.own_redis import OwnRedis
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -65,6 +68,32 @@ def test_a_service_that_is_down_fails_the_command_in_the_end(alice, sandbox, set
     assert failed(command, stage) == f"{stage}_unavailable"
     assert command.stage_runs.filter(stage=stage).count() > 1
     assert command.events.filter(event="retrying").exists()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "cause", "not_taken"),
+    [("https", "the certificate is not good", False), ("http", "the name cannot be resolved", True)],
+)
+def test_why_there_is_no_connection_is_told(alice, api, sandbox, settings, monkeypatch, scheme, cause, not_taken):
+    resolve = socket.getaddrinfo
+
+    def unknown(host, *args, **kwargs):
+        if host == "nobody.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with stranger() as url:
+        bad = url if scheme == "https" else "http://nobody.invalid"
+        settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": [bad]}
+        command = drive_to_trouble(submit(alice), Stage.RUNNER, settings)
+    assert failed(command, Stage.RUNNER) == "runner_unavailable"
+    assert command.error_cause == cause
+    tried = api(alice).get(f"/api/v2/commands/{command.id}/timeline").json()["results"][-1]
+    assert (tried["not_taken"], tried["error"]["detail"]) == (
+        not_taken,
+        f"The runner service could not be reached. ({cause})",
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -181,15 +210,6 @@ def test_without_redis_commands_are_taken_in_and_done_all_the_same(alice, api, s
         command = drive(Command.objects.get(id=answer.json()["id"]))
     assert command.status == Status.COMPLETED
     assert command.events.filter(broadcast_at=None).exists()
-
-
-@pytest.fixture
-def second_runner(sandbox, settings, tmp_path):
-    """Another runner, which knows nothing of what the first one did."""
-    service, child = start_service("runner", tmp_path)
-    settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": [sandbox.runner.url, service.url]}
-    yield service
-    stop([child])
 
 
 def test_work_that_an_instance_may_have_done_is_given_to_no_other(alice, sandbox, second_runner):
@@ -365,6 +385,18 @@ def test_only_a_call_that_was_made_and_not_answered_speaks_against_an_instance(a
     assert command.stage_runs.get().outcome == Outcome.FAILED
     row.refresh_from_db()
     assert row.failures_in_row == counts
+
+
+def test_a_failure_that_cannot_be_counted_ends_the_try_all_the_same(alice, sandbox, monkeypatch):
+    def broken(*_args):
+        raise DatabaseError("deadlock detected")
+
+    monkeypatch.setattr(stage_module, "call_failed", broken)
+    sandbox.segmentation.fault("drop", path="/segment", times=2)
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    codes = command.stage_runs.filter(stage=Stage.SEGMENTATION).values_list("error_code", flat=True)
+    assert list(codes) == ["segmentation_unavailable", ""]
 
 
 def test_a_deadline_that_passes_stops_the_run(alice, sandbox):

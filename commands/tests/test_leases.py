@@ -6,7 +6,15 @@ from django.db import connection
 from django.utils import timezone
 
 from commands import leases
-from commands.leases import LeaseLostError, command_wake, lease_claim, lease_release, lease_renew, take_due_for_dispatch
+from commands.leases import (
+    CLOCK_SKEW,
+    LeaseLostError,
+    command_wake,
+    lease_claim,
+    lease_release,
+    lease_renew,
+    take_due_for_dispatch,
+)
 from commands.models import Command
 from commands.services import command_submit
 from commands.states import Status
@@ -50,6 +58,11 @@ def test_of_many_workers_at_once_one_gets_the_lease(command):
 def test_what_is_not_due_is_not_claimed(command):
     Command.objects.filter(id=command.id).update(due_at=timezone.now() + timedelta(minutes=1))
     assert lease_claim(command_id=command.id) is None
+
+
+def test_what_the_clock_of_another_machine_calls_due_is_claimed(command):
+    Command.objects.filter(id=command.id).update(due_at=timezone.now() + CLOCK_SKEW)
+    assert lease_claim(command_id=command.id) is not None
 
 
 def test_what_has_ended_is_not_claimed(command):

@@ -135,6 +135,18 @@ def test_nobody_else_is_asked_for_the_work_of_one_that_nobody_knows_any_more(ali
     assert ServiceInstance.objects.get().failures_in_row == 0
 
 
+def test_an_instance_whose_dialect_nobody_speaks_fails_the_command_with_the_reason(alice, sandbox, settings):
+    """Before it has work, and while it has: its row is of another release, perhaps."""
+    command = at_work(alice, sandbox, settings)
+    ServiceInstance.objects.update(dialect="unknown", is_healthy=True)
+    settings.STAGE_RETRY_WINDOW = 0
+    for each in (command, command_submit(user=alice, text="echo hello")):
+        ended = drive(each)
+        assert (ended.status, ended.error_code) == (Status.FAILED, "runner_unavailable")
+        assert ended.error_cause == "its dialect is not known here"
+        assert not ended.stage_runs.filter(finished_at=None).exists()
+
+
 def test_what_nobody_was_given_is_cancelled_without_asking_anybody(alice, sandbox, settings):
     runner = settings.SERVICE_URLS["runner"]
     settings.SERVICE_URLS |= {"runner": []}

@@ -206,6 +206,57 @@ class TestCancel:
         task = requests.get(f"{sandbox.runner.url}/tasks/{remote_id}", timeout=5).json()
         assert task["status"] == "cancelled"
 
+    @pytest.mark.parametrize("error", [OSError("the disk is away"), ZeroDivisionError()])
+    def test_so_is_work_that_a_later_try_could_not_even_hand_over(self, alice, sandbox, monkeypatch, error):
+        def fails(*_args):
+            raise error
+
+        sandbox.runner.fault("lost_answer", path="/run", times=2)
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runs_at_the_runner)
+        with monkeypatch.context() as patch:
+            patch.setattr("commands.pipeline.stages.file_text", fails)
+            drive_until(command, lambda _command: runs_at_the_runner(command).count() == 2)
+        command_cancel(command=Command.objects.get(id=command.id))
+        command = drive(command)
+        assert command.status == Status.CANCELLED
+        assert sandbox.runner.works_of(f"{command.id}:runner") == 1
+        task = f"{sandbox.runner.url}/tasks/{runs_at_the_runner(command).last().remote_id}"
+        assert requests.get(task, timeout=5).json()["status"] == "cancelled"
+
+    def test_what_was_never_handed_over_is_given_to_nobody_to_be_cancelled(self, alice, sandbox, monkeypatch):
+        def fails(*_args):
+            raise OSError("the disk is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("commands.pipeline.stages.file_text", fails)
+            command = drive_until(command_submit(user=alice, text="echo hello"), runs_at_the_runner)
+        command_cancel(command=command)
+        assert drive(command).status == Status.CANCELLED
+        assert sandbox.runner.works_of(f"{command.id}:runner") == 0
+
+    def test_nor_is_what_the_runner_did_not_take_just_then(self, alice, sandbox, monkeypatch):
+        """The cancellation comes while the call is out: the try ends otherwise than the call."""
+        command = command_submit(user=alice, text="echo hello")
+        submit = RunnerClient.submit
+
+        def cancelled_meanwhile(*args, **kwargs):
+            command_cancel(command=Command.objects.get(id=command.id))
+            return submit(*args, **kwargs)
+
+        monkeypatch.setattr(RunnerClient, "submit", cancelled_meanwhile)
+        sandbox.runner.fault("fail", status=429, times=1)
+        assert drive(command).status == Status.CANCELLED
+        assert runs_at_the_runner(command).get().not_taken
+        assert sandbox.runner.works_of(f"{command.id}:runner") == 0
+
+    def test_a_runner_that_forgets_what_it_was_asked_after_leaves_no_try_open(self, alice, sandbox):
+        sandbox.runner.fault("lost_answer", path="/run", times=2)
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runs_at_the_runner)
+        sandbox.runner.fault("fail", status=404, path="/tasks")
+        command_cancel(command=command)
+        assert drive(command).status == Status.CANCELLED
+        assert [run.outcome for run in runs_at_the_runner(command)] == ["failed", "cancelled"]
+
     def test_a_deadline_that_passes_meanwhile_does_not_make_it_hurry(self, alice, sandbox):
         command = command_submit(user=alice, text="sleep 600", deadline=timezone.now() + timedelta(seconds=60))
         command = drive_until(command, runner_has_it)

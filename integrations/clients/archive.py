@@ -70,7 +70,10 @@ class ArchiveClient(StageClient[ArchiveRequest]):
 
     def _found(self, method: str, path: str, request: SearchRequest, **options: Any) -> list[str]:
         answer = self.ask(SearchAnswer, method, path, **options)
-        return [entry.id for entry in answer.results[: request.limit]]
+        found = [entry.id for entry in answer.results[: request.limit]]
+        for entry_id in found:
+            path_segment(entry_id)  # what no database can look for is no id
+        return found
 
     def file_of(self, answer: ArchiveAnswer) -> str | None:
         """Return the name of the `.atlas`, once there is one."""

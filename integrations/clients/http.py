@@ -3,6 +3,8 @@
 import json
 import math
 import random
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -37,6 +39,13 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_RETRY_AFTER = 60.0
 PAUSE_SECONDS = (0.05, 0.15)  # at random, so that calls that broke together do not come back together
 _PLAIN_JSON = {"Accept": "application/json", "Accept-Encoding": "identity"}  # what is packed may be huge unpacked
+# What is wrong with a connection, for the person who has to mend it.
+_BROKEN: tuple[tuple[type[Exception], str], ...] = (
+    (socket.gaierror, "the name cannot be resolved"),
+    (ssl.SSLCertVerificationError, "the certificate is not good"),
+    (ssl.SSLError, "TLS failed"),
+    (ConnectionRefusedError, "the connection was refused"),
+)
 
 _local = threading.local()
 
@@ -134,10 +143,24 @@ def _exchange(method: str, url: str, deadline: Deadline, **options: Any) -> tupl
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         timed_out = deadline.expired or isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
         kind = NotTakenError if _never_connected(error) else TransientError
-        raise kind(Reason.TIMEOUT if timed_out else Reason.UNAVAILABLE, no_answer=True) from error
+        reason = Reason.TIMEOUT if timed_out else Reason.UNAVAILABLE
+        raise kind(reason, _what_broke(error, timed_out=timed_out), no_answer=True) from error
     if deadline.expired:  # an answer without a length ends where it was cut
         raise TransientError(Reason.TIMEOUT, no_answer=True)
     return response, content
+
+
+def _what_broke(error: Exception, *, timed_out: bool) -> str:
+    """Say in our own words what is wrong with the connection. What took too long did nothing worse."""
+    cause: BaseException | None = error
+    while cause is not None and not timed_out:
+        for kind, words in _BROKEN:
+            if isinstance(cause, kind):
+                return words
+        cause = cause.__cause__ or cause.__context__
+    if _never_connected(error):
+        return "no connection came about"
+    return "" if timed_out else "the connection broke"
 
 
 def _never_connected(error: Exception) -> bool:

@@ -242,19 +242,20 @@ class TestErrors:
         assert isinstance(raised.value, NotTakenError) is certain
 
     def test_a_name_that_does_not_resolve(self):
-        with pytest.raises(NotTakenError):
+        with pytest.raises(NotTakenError) as raised:
             segmentation("http://nobody.invalid").report("1")
+        assert raised.value.detail == "the name cannot be resolved"
 
     def test_no_server(self):
         with pytest.raises(TransientError) as raised:
             segmentation("http://127.0.0.1:1").report("1")
-        assert raised.value.reason is Reason.UNAVAILABLE
+        assert (raised.value.reason, raised.value.detail) == (Reason.UNAVAILABLE, "the connection was refused")
         assert isinstance(raised.value, NotTakenError)
 
     def test_a_server_that_hangs_up(self):
         with raw_server(socket.socket.close) as url, pytest.raises(TransientError) as raised:
             segmentation(url).report("1")
-        assert raised.value.reason is Reason.UNAVAILABLE
+        assert (raised.value.reason, raised.value.detail) == (Reason.UNAVAILABLE, "the connection broke")
         assert not isinstance(raised.value, NotTakenError)  # it may have got the call
 
     def test_a_server_that_says_nothing(self, settings):

@@ -1,11 +1,6 @@
 """What a client makes of each fault of a service: the right error, soon; and once it is over, nothing is left of it."""
 
-import socket
-import ssl
-import threading
 import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +14,7 @@ from integrations.clients.errors import (
     TransientError,
 )
 from integrations.clients.segmentation import SegmentRequest
-from integrations.tests.servers import Server, segmentation
+from integrations.tests.servers import Server, segmentation, stranger
 
 SEGMENT = SegmentRequest("echo hello", "normal", "technical_expert", "u", {})
 TIMEOUT_SECONDS = 0.4
@@ -105,28 +100,15 @@ def test_an_answer_that_comes_twice_does_not_answer_the_next_question(sandbox, s
 
 
 def test_a_certificate_that_nobody_vouches_for():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(Path(__file__).with_name("stranger.pem"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def serve():
-            with suppress(OSError):  # it is over
-                while True:
-                    connection = listening.accept()[0]
-                    with suppress(OSError):  # the client hangs up
-                        context.wrap_socket(connection, server_side=True).close()
-
-        threading.Thread(target=serve, daemon=True).start()
-        with pytest.raises(TransientError) as raised:
-            segmentation(f"https://localhost:{listening.getsockname()[1]}").report("1")
-        listening.shutdown(socket.SHUT_RDWR)
-    assert raised.value.reason is Reason.UNAVAILABLE
+    with stranger() as url, pytest.raises(TransientError) as raised:
+        segmentation(url).report("1")
+    assert (raised.value.reason, raised.value.detail) == (Reason.UNAVAILABLE, "the certificate is not good")
 
 
 def test_a_server_that_speaks_no_tls(server):
     with pytest.raises(TransientError) as raised:
         segmentation(server.url.replace("http:", "https:")).report("1")
-    assert raised.value.reason is Reason.UNAVAILABLE
+    assert (raised.value.reason, raised.value.detail) == (Reason.UNAVAILABLE, "TLS failed")
     assert server.requests == []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from integrations.clients.archive import ArchiveClient
 from integrations.clients.base import StageClient
+from integrations.clients.errors import NotTakenError, Reason
 from integrations.clients.runner import RunnerClient
 from integrations.clients.segmentation import SegmentationClient
 from integrations.registry import Instance, ServiceKind
@@ -17,8 +18,11 @@ STANDARD = "standard"
 
 
 def client_for(instance: Instance) -> StageClient[Any]:
-    """Return a client that speaks as the instance does."""
-    return DIALECTS[instance.kind, instance.dialect](instance)
+    """Return a client that speaks as the instance does. Raises NotTakenError if nobody here knows how."""
+    dialect = DIALECTS.get((instance.kind, instance.dialect))
+    if dialect is None:  # as after the upgrade of another process, or back
+        raise NotTakenError(Reason.UNAVAILABLE, "its dialect is not known here")
+    return dialect(instance)
 
 
 def names_of(kind: ServiceKind) -> list[str]:
