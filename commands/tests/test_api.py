@@ -278,7 +278,7 @@ class TestReading:
         error = client.get(f"{URL}/{command.id}").json()["error"]
         assert error == {
             "code": "runner_unavailable",
-            "detail": "The runner service could not be reached.",
+            "detail": "The runner service could not be reached. (the connection was refused)",
             "stage": "runner",
             "retryable": True,
         }

@@ -151,7 +151,7 @@ def test_a_service_that_is_away_fails_the_step_with_the_reason(alice, api, sandb
     read = client.get(answer["Location"]).json()
     assert (read["status"], read["file"], read["instance"]) == ("failed", None, "http://127.0.0.1:1")
     assert (read["error"]["code"], read["error"]["retryable"]) == ("runner_unavailable", True)
-    assert read["error"]["detail"] == "The runner service could not be reached."
+    assert read["error"]["detail"] == "The runner service could not be reached. (the connection was refused)"
 
 
 @end_to_end
