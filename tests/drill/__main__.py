@@ -82,7 +82,7 @@ async def run(system: DrillSystem, arguments: argparse.Namespace) -> bool:
         verdict.not_applied += [
             f"no command gave up while {kind} was away"
             for kind in scene.gives_up
-            if not any(code.startswith(kind) for code in verdict.failed)
+            if not verdict.failed.keys() & {f"{kind}_unavailable", f"{kind}_timeout"}
         ]
     finally:
         going_on.cancel()

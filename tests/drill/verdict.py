@@ -78,8 +78,8 @@ async def judge(load: Load, system: DrillSystem, events: list[Event]) -> tuple[V
     known = {command["id"]: command for command in commands}
     for command_id, accepted in load.accepted.items():
         verdict.to_end += accepted.is_to_end
-        _judge_end(verdict, f"{accepted.number} ({command_id})", accepted, known.get(command_id))
-    works = await _works(load, system, verdict)
+        judge_end(verdict, f"{accepted.number} ({command_id})", accepted, known.get(command_id))
+    works = judge_works(verdict, load.accepted, await _stats(system))
     # The client sends each text once: a second command with it is one that a repeated request made.
     texts = Counter(command["text"] for command in commands)
     verdict.twice += [f"{text!r}: {count} commands" for text, count in texts.items() if count > 1]
@@ -87,7 +87,7 @@ async def judge(load: Load, system: DrillSystem, events: list[Event]) -> tuple[V
     return verdict, commands
 
 
-def _judge_end(verdict: Verdict, name: str, accepted: Accepted, command: dict[str, Any] | None) -> None:
+def judge_end(verdict: Verdict, name: str, accepted: Accepted, command: dict[str, Any] | None) -> None:
     if command is None or command["finished_at"] is None:
         verdict.lost.append(f"{name}: {command['status'] if command else 'unknown'}")
     elif command["status"] == "completed":
@@ -127,18 +127,24 @@ def healing(events: list[Event], commands: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-async def _works(load: Load, system: DrillSystem, verdict: Verdict) -> Counter[str]:
-    """Return how often each work was done, by its idempotency key, over all instances; and what nobody asked for."""
-    works: Counter[str] = Counter()
+async def _stats(system: DrillSystem) -> dict[str, dict[str, Any]]:
+    """Return what each instance says that it did."""
     async with httpx.AsyncClient(timeout=10) as client:
-        for name, address in system.instances.items():
-            stats = (await client.get(f"{address}/sandbox/stats")).json()
-            works.update(stats["works_by_key"])
-            without_key = stats["works"] - sum(stats["works_by_key"].values())
-            if without_key:
-                verdict.twice.append(f"{name}: unknown work, {without_key} without a key")
+        return {
+            name: (await client.get(f"{address}/sandbox/stats")).json() for name, address in system.instances.items()
+        }
+
+
+def judge_works(verdict: Verdict, accepted: dict[str, Accepted], stats: dict[str, dict[str, Any]]) -> Counter[str]:
+    """Look for what was done twice, or is work that nobody asked for. Return how often each key's work was done."""
+    works: Counter[str] = Counter()
+    for name, each in stats.items():
+        works.update(each["works_by_key"])
+        without_key = each["works"] - sum(each["works_by_key"].values())
+        if without_key:
+            verdict.twice.append(f"{name}: unknown work, {without_key} without a key")
     verdict.twice += [f"{key}: {count} times" for key, count in works.items() if count > 1]
-    keys = {f"{command_id}:{stage}" for command_id, each in load.accepted.items() for stage in each.stages}
+    keys = {f"{command_id}:{stage}" for command_id, each in accepted.items() for stage in each.stages}
     verdict.twice += [f"{key}: unknown work" for key in works if key not in keys]
     return works
 
