@@ -86,7 +86,7 @@ class Load:
     async def unfinished(self) -> int:
         for path in list(self._open_steps):
             if (await self._ask("GET", path))["finished_at"]:
-                self._open_steps.remove(path)
+                self._open_steps.discard(path)
         return len(self._open_steps) + len(await self._all(f"/commands?limit=100&status={UNFINISHED}"))
 
     async def ended(self) -> int:
