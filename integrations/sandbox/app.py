@@ -115,6 +115,7 @@ class _CommonViews:
                 "requests": dict(self._sandbox.requests),
                 "works": store.count_works(),
                 "works_by_key": store.works_by_key(),
+                "fault_hits": self._sandbox.faults.count_hits(),
             }
         )
 

@@ -80,6 +80,7 @@ class FaultList(Body, extra="forbid"):
 class _Active:
     fault: Fault
     left: int | None
+    hits: int = 0
 
 
 class FaultBoard:
@@ -87,12 +88,14 @@ class FaultBoard:
 
     def __init__(self, kinds: frozenset[str]) -> None:
         self.kinds = kinds
+        self._all: list[_Active] = []
         self._active: list[_Active] = []
         self._changed = asyncio.Event()
 
     def replace(self, faults: list[Fault]) -> None:
         """Put these faults in place of all others, and let go whatever the old ones hold back."""
-        self._active = [_Active(fault, fault.times) for fault in faults]
+        self._all = [_Active(fault, fault.times) for fault in faults]
+        self._active = list(self._all)
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -102,6 +105,10 @@ class FaultBoard:
             {**active.fault.model_dump(exclude_unset=True), **({"times": active.left} if active.left else {})}
             for active in self._active
         ]
+
+    def count_hits(self) -> list[int]:
+        """Return how often each of the faults has acted, in the order they were written in; also those used up."""
+        return [each.hits for each in self._all]
 
     async def wait_for_change(self, seconds: float | None = None) -> None:
         """Wait until the faults are replaced, at most that long."""
@@ -129,6 +136,7 @@ class FaultBoard:
         return False
 
     def _use(self, active: _Active) -> None:
+        active.hits += 1
         if active.left is None:
             return
         active.left -= 1

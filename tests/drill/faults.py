@@ -1,17 +1,20 @@
 """What goes wrong in a drill, one after the other. Each fault has ended when its function returns."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import httpx
 
 from gateway.embedded.system import QUEUES, SERVICES
-from tests.drill.system import INSTANCES, DrillSystem
+from tests.drill.system import INSTANCES, SERVICE_TIMEOUT, DrillSystem
 
 SUBMISSION = {"segmentation": "/segment", "runner": "/run", "archive": "/archive"}
+MORE_SECONDS = 45.0  # at most, until an instance is met: what is ill from the fault before gets no calls for a while
+UNTIL_TIMEOUT = SERVICE_TIMEOUT + 1.0
 
 
 @dataclass
@@ -20,6 +23,8 @@ class Scene:
 
     system: DrillSystem
     dice: Random
+    hits: dict[str, list[int]] = field(default_factory=dict)  # by instance: how often each fault acted on a request
+    gives_up: set[str] = field(default_factory=set)  # services that were away for so long that commands must fail
 
     def one_of_each(self) -> list[str]:
         return [f"{kind}-{self.dice.choice(INSTANCES)}" for kind in SERVICES]
@@ -27,18 +32,32 @@ class Scene:
     def all(self) -> list[str]:
         return list(self.system.instances)
 
-    async def misbehave(self, names: list[str], seconds: float, *faults: dict[str, Any]) -> None:
-        """Switch faults on at instances, as integrations/sandbox/README.md describes them, for some time."""
+    async def misbehave(self, names: list[str], seconds: float, *faults: dict[str, Any], after_hit: float = 0) -> None:
+        """Switch faults on at instances, as integrations/sandbox/README.md describes them, for some time.
+
+        Each instance goes on until it has met requests with all of them, and `after_hit` seconds longer. By itself:
+        while a service refuses all, nothing comes to those after it.
+        """
         async with httpx.AsyncClient(timeout=10) as client:
             for name in names:
                 address = f"{self.system.instances[name]}/sandbox/faults"
                 (await client.put(address, json={"faults": list(faults)})).raise_for_status()
-            await asyncio.sleep(seconds)
-            for name in names:
-                (await client.delete(f"{self.system.instances[name]}/sandbox/faults")).raise_for_status()
+            await asyncio.gather(*(self._until_hit(client, name, seconds, after_hit) for name in names))
+
+    async def _until_hit(self, client: httpx.AsyncClient, name: str, seconds: float, after_hit: float) -> None:
+        address = f"{self.system.instances[name]}/sandbox"
+        now = time.monotonic()
+        ends_at, gives_up_at, is_hit = now + seconds, now + seconds + MORE_SECONDS, False
+        while now < ends_at or (not is_hit and now < gives_up_at):
+            await asyncio.sleep(0.1)
+            self.hits[name] = (await client.get(f"{address}/stats")).json()["fault_hits"]
+            now = time.monotonic()
+            if not is_hit and all(self.hits[name]):
+                is_hit, ends_at = True, max(ends_at, now + after_hit)
+        (await client.delete(f"{address}/faults")).raise_for_status()
 
     async def be_away(self, names: list[str], seconds: float) -> None:
-        """Kill parts, and start them again after some time."""
+        """Kill parts, and start them again after some time. Raises TimeoutError."""
         for name in names:
             self.system.kill(name)
         await asyncio.sleep(seconds)
@@ -61,13 +80,15 @@ async def _one_dies(scene: Scene, seconds: float) -> None:
 
 
 async def _hang(scene: Scene, seconds: float) -> None:
-    await scene.misbehave(scene.one_of_each(), seconds, {"kind": "hang", "done": scene.dice.random() < 0.5})
+    await scene.misbehave(
+        scene.one_of_each(), seconds, {"kind": "hang", "done": scene.dice.random() < 0.5}, after_hit=UNTIL_TIMEOUT
+    )
 
 
 async def _reset(scene: Scene, seconds: float) -> None:
-    # Three times each, so that it hits while work is handed over, asked after and fetched; done, and not done.
+    # All four ways, done and not done. Later ones hit while work is asked after and fetched.
     faults = [
-        {"kind": "reset", "where": where, "done": done, "times": 3}
+        {"kind": "reset", "where": where, "done": done, "times": 1}
         for where in ("headers", "body")
         for done in (True, False)
     ]
@@ -76,7 +97,7 @@ async def _reset(scene: Scene, seconds: float) -> None:
 
 
 async def _drip(scene: Scene, seconds: float) -> None:
-    await scene.misbehave(scene.one_of_each(), seconds, {"kind": "drip", "done": True})
+    await scene.misbehave(scene.one_of_each(), seconds, {"kind": "drip", "done": True}, after_hit=UNTIL_TIMEOUT)
 
 
 async def _errors(scene: Scene, seconds: float) -> None:
@@ -96,19 +117,25 @@ async def _nonsense(scene: Scene, seconds: float) -> None:
 
 
 async def _lost_answers(scene: Scene, seconds: float) -> None:
-    for_each = ({"kind": "lost_answer", "method": "POST", "path": path} for path in SUBMISSION.values())
-    await scene.misbehave(scene.one_of_each(), seconds, *for_each)
+    await asyncio.gather(
+        *(
+            scene.misbehave([name], seconds, {"kind": "lost_answer", "method": "POST", "path": SUBMISSION[kind]})
+            for kind, name in zip(SERVICES, scene.one_of_each(), strict=True)
+        )
+    )
 
 
 async def _all_of_a_kind_die(scene: Scene, seconds: float) -> None:
     kind = scene.dice.choice(SERVICES)
-    await scene.be_away([name for name in scene.all() if name.startswith(kind)], seconds)
+    scene.gives_up.add(kind)
+    # The pauses between tries double: who begins in the first seconds has given up by then.
+    long_enough = max(seconds, 2 * scene.system.retry_window + 3)
+    await scene.be_away([name for name in scene.all() if name.startswith(kind)], long_enough)
 
 
 async def _redis_dies(scene: Scene, seconds: float) -> None:
     await scene.be_away(["redis"], seconds)
-    while not scene.system.redis_answers():  # noqa: ASYNC110 - a process has no events
-        await asyncio.sleep(0.05)
+    await scene.system.until_redis_answers()
 
 
 async def _workers_die(scene: Scene, seconds: float) -> None:

@@ -1,6 +1,10 @@
-"""Commands, sent at a steady rate all the while, by a client as the API asks for one."""
+"""Commands, sent at a steady rate all the while, by a client as the API asks for one.
+
+One in ten is cancelled a little later, and one in ten is a step by itself: of each service in turn.
+"""
 
 import asyncio
+import json
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -9,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from gateway.embedded.system import SERVICES
 from tests.drill.system import PASSWORD
 
 PATIENCE_SECONDS = 180.0  # after which a command that was not accepted counts as refused
@@ -23,7 +28,12 @@ class UnexpectedAnswerError(Exception):
 @dataclass
 class Accepted:
     number: int
-    at: float  # seconds of time.time(), when it was sent first
+    kind: str | None  # of a step: its service
+    is_to_end: bool = False  # its cancellation was asked for
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return SERVICES if self.kind is None else (self.kind,)
 
 
 @dataclass
@@ -42,6 +52,7 @@ class Load:
         self._run = secrets.token_hex(4)
         self._stopped = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._open_steps: set[str] = set()  # paths of those that have not ended, as far as is known
 
     async def sign_in(self) -> None:
         answer = await self._ask("POST", "/auth/login", json={"login": "demo", "password": PASSWORD})
@@ -73,27 +84,45 @@ class Load:
         return next(iter(found["results"]), None)
 
     async def unfinished(self) -> int:
-        return len(await self._all(f"/commands?limit=100&status={UNFINISHED}"))
+        for path in list(self._open_steps):
+            if (await self._ask("GET", path))["finished_at"]:
+                self._open_steps.discard(path)
+        return len(self._open_steps) + len(await self._all(f"/commands?limit=100&status={UNFINISHED}"))
 
     async def ended(self) -> int:
         return len(self.accepted) - await self.unfinished()
 
     async def everything(self) -> list[dict[str, Any]]:
-        return await self._all("/commands?limit=100")
+        """Return all commands, and all steps as if they were commands."""
+        steps = [(step_id, step) for step_id, step in self.accepted.items() if step.kind]
+        return await self._all("/commands?limit=100") + [
+            {"text": text_of(step.number), **await self._ask("GET", f"/{step.kind}/{step_id}")}
+            for step_id, step in steps
+        ]
 
     async def output_of(self, command_id: str) -> str:
         return str((await self._ask("GET", f"/commands/{command_id}/result"))["output"])
 
     async def _send(self, number: int) -> None:
-        key, at = f"drill-{self._run}-{number}", time.time()
+        kind, headers = step_of(number), {"Idempotency-Key": f"drill-{self._run}-{number}"}
         try:
-            answer = await self._ask(
-                "POST", "/commands", json={"text": text_of(number)}, headers={"Idempotency-Key": key}
-            )
+            answer = await self._ask("POST", f"/{kind or 'commands'}", json=body_of(number), headers=headers)
+            self.accepted[answer["id"]] = accepted = Accepted(number, kind)
+            if kind:
+                self._open_steps.add(f"/{kind}/{answer['id']}")
+            if number % 10 == 0:
+                await self._cancel(answer["id"], accepted)
         except (UnexpectedAnswerError, httpx.HTTPError) as error:
             self.refused.append(f"{number}: {error!r}")
-        else:
-            self.accepted[answer["id"]] = Accepted(number, at)
+
+    async def _cancel(self, command_id: str, accepted: Accepted) -> None:
+        await asyncio.sleep(accepted.number // 10 % 4)  # so that it meets all stages
+        accepted.is_to_end = True
+        try:
+            await self._ask("POST", f"/commands/{command_id}/cancel")
+        except UnexpectedAnswerError as error:
+            if "command_not_cancellable" not in str(error):  # it has ended before
+                raise
 
     async def _all(self, address: str | None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -123,7 +152,26 @@ class Load:
 
 def text_of(number: int) -> str:
     """Return a command whose output ends with its number. Some run for a moment, so that there are runs to be hit."""
+    if number % 10 == 0:
+        return f"sleep 3 then echo drill {number}"
     return f"sleep 1 then echo drill {number}" if number % 3 == 0 else f"echo drill {number}"
+
+
+def step_of(number: int) -> str | None:
+    """Return the service of a step by itself, or None for a whole command."""
+    return SERVICES[number // 10 % len(SERVICES)] if number % 10 == 5 else None
+
+
+def body_of(number: int) -> dict[str, Any]:
+    name, text = f"drill-{number}", text_of(number)
+    match step_of(number):
+        case "runner":
+            return {"content": json.dumps({"id": name, "segments": [{"id": "s1", "content": f"echo drill {number}"}]})}
+        case "archive":
+            last = {"id": name, "status": "success", "success_rate": 1.0, "task_results": {}}
+            return {"content": json.dumps(last)}
+        case _:
+            return {"text": text}
 
 
 def seconds(moment: str) -> float:

@@ -20,6 +20,7 @@ from gateway.embedded.system import SERVICES, System
 INSTANCES = (1, 2)
 PASSWORD = secrets.token_urlsafe(16)
 SERVICE_TIMEOUT = 4  # seconds; shorter than usual, so that a service that hangs is noticed while it does
+RESTART_SECONDS = 120.0  # for a part to end when it is asked to, and to answer when it is started
 # What a developer has set must not decide how a drill ends.
 FOREIGN = (
     "REDIS",
@@ -38,7 +39,7 @@ FOREIGN = (
 class DrillSystem(System):
     """Unlike `make run` it goes on when a part dies: whoever runs the drill starts it again."""
 
-    def __init__(self, folder: Path, database_url: str | None) -> None:
+    def __init__(self, folder: Path, database_url: str | None, retry_window: float) -> None:
         for name in [name for name in os.environ if name.startswith((*FOREIGN, "DATABASE"))]:
             del os.environ[name]
         os.environ |= {"PORT": str(free_port()), "DATA_DIR": str(folder)}
@@ -48,10 +49,13 @@ class DrillSystem(System):
             "DEMO_PASSWORD": PASSWORD,
             "ACCESS_TOKEN_MINUTES": "60",
             "SERVICE_TIMEOUT": str(SERVICE_TIMEOUT),
+            "STAGE_RETRY_WINDOW": str(retry_window),
         }
         if database_url:
             self.env["DATABASE_URL"] = database_url
+        self.retry_window = retry_window
         self.instances: dict[str, str] = {}  # base URL by name, such as runner-2
+        self._found_dead: list[str] = []
         self._starts: dict[str, Callable[[], None]] = {}
 
     @contextmanager
@@ -64,24 +68,29 @@ class DrillSystem(System):
 
     def kill(self, name: str) -> None:
         """Kill a part and its own children, as `kill -9` does."""
-        self._part(name).wait_or_kill(time.monotonic())
+        self._living(name).wait_or_kill(time.monotonic())
 
     def start_again(self, name: str) -> None:
         self.children = [child for child in self.children if child.name != name]
         self._starts[name]()
 
     async def restart(self, name: str) -> None:
-        """Ask a part to end, start it again, and wait until it answers if it is an instance of a service."""
-        part = self._part(name)
+        """Ask a part to end, start it again, and wait until it answers if it is an instance of a service.
+
+        Raises TimeoutError.
+        """
+        part = self._living(name)
         part.terminate()
-        while part.exit_code is None:  # noqa: ASYNC110 - a process has no events
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(RESTART_SECONDS):
+            while part.exit_code is None:  # noqa: ASYNC110 - a process has no events
+                await asyncio.sleep(0.05)
         self.start_again(name)
         if name in self.instances:
             await self.until_it_answers(name)
 
     async def until_it_answers(self, name: str) -> None:
-        async with httpx.AsyncClient(timeout=5) as client:
+        """Wait until the instance of a service answers. Raises TimeoutError."""
+        async with asyncio.timeout(RESTART_SECONDS), httpx.AsyncClient(timeout=5) as client:
             while True:
                 try:
                     await client.get(f"{self.instances[name]}/health")
@@ -93,10 +102,14 @@ class DrillSystem(System):
     def ended(self) -> list[str]:
         """Return the parts that ended by themselves."""
         codes = {child.name: child.exit_code for child in self.children}
-        return [f"{name} has ended (exit code {code})" for name, code in codes.items() if code is not None]
+        ended = [f"{name} has ended (exit code {code})" for name, code in codes.items() if code is not None]
+        return ended + self._found_dead
 
-    def redis_answers(self) -> bool:
-        return redis.answers(self.env["REDIS_URL"])
+    async def until_redis_answers(self) -> None:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(RESTART_SECONDS):
+            while not redis.answers(self.env["REDIS_URL"]):  # noqa: ASYNC110 - a process has no events
+                await asyncio.sleep(0.05)
 
     def _start_services(self) -> None:
         for kind in SERVICES:
@@ -112,8 +125,12 @@ class DrillSystem(System):
         self._starts[name] = partial(super()._start, name, command, fd, **env)
         self._starts[name]()
 
-    def _part(self, name: str) -> Child:
-        return next(child for child in self.children if child.name == name)
+    def _living(self, name: str) -> Child:
+        """Return a part that is to end. One that is dead already is noted: once started again, it looks well."""
+        part = next(child for child in self.children if child.name == name)
+        if part.exit_code is not None:
+            self._found_dead.append(f"{name} had ended by itself (exit code {part.exit_code})")
+        return part
 
 
 def free_port() -> int:

@@ -96,6 +96,7 @@ async def test_fail_ends_itself_after_its_times(client: httpx.AsyncClient) -> No
         assert answer.headers["X-Request-ID"] == "r"
     assert (await client.get("/nowhere")).status_code == 404
     assert (await client.get("/sandbox/faults")).json() == {"faults": []}
+    assert (await client.get("/sandbox/stats")).json()["fault_hits"] == [2]
 
 
 async def test_faults_hit_only_their_path_and_method(archive_client: httpx.AsyncClient) -> None:

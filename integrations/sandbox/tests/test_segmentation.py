@@ -89,7 +89,7 @@ async def test_a_key_does_the_work_once(segmentation_client: httpx.AsyncClient) 
     assert first.json() == again.json()
     assert without.json()["id"] != first.json()["id"]
     stats = (await segmentation_client.get("/sandbox/stats")).json()
-    assert stats == {"requests": {"POST /segment": 3}, "works": 2, "works_by_key": {"k": 1}}
+    assert stats == {"requests": {"POST /segment": 3}, "works": 2, "works_by_key": {"k": 1}, "fault_hits": []}
 
 
 @pytest.mark.parametrize("command", ["echo a", "echo a and echo b", "echo a; echo b; echo c"])
