@@ -15,8 +15,15 @@ from integrations.clients.errors import Reason
 MOST_STUCK = 1000  # counted
 # A try that began earlier than this and ends now counts for nothing: so the primary key finds those that count.
 BEGUN_WITHIN = 3 * WINDOW
-# What is the fault of a service, and not of what it was asked.
-_FAULTS = [f"{stage}_{reason}" for stage in Stage.values for reason in Reason if reason is not Reason.REFUSED]
+# Tries that the gateway itself held back, which say nothing of the service; and what is the fault of a service, and
+# not of what it was asked.
+_NO_CALL = [f"{stage}_{reason}" for stage in Stage.values for reason in (Reason.BUSY, Reason.LEFT_ALONE)]
+_FAULTS = [
+    f"{stage}_{reason}"
+    for stage in Stage.values
+    for reason in (*Reason, "unknown_call")
+    if reason is not Reason.REFUSED
+]
 
 
 @measures(Condition.QUEUE_LENGTH)
@@ -42,7 +49,7 @@ def stuck_commands(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
 @measures(Condition.CALL_ERRORS)
 def call_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     """Say, for each service, how many of the tries that ended lately ended by a fault of the service."""
-    ended = StageRun.objects.filter(
+    ended = StageRun.objects.exclude(error_code__in=_NO_CALL).filter(
         pk__gte=first_id_at(now - BEGUN_WITHIN),
         finished_at__gt=now - WINDOW,
         outcome__in=[Outcome.SUCCEEDED, Outcome.FAILED],

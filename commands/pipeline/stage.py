@@ -109,7 +109,7 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
     except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
         raise
     except ServiceError as error:
-        failure = failure_of(stage, error, fetching=fetching)
+        failure = failure_of(stage, error, accepted=bool(run.remote_id), fetching=fetching)
         _tell_health(client, error)
     except FormatError as error:
         failure = Failure(error.code, str(error))

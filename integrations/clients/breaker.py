@@ -58,7 +58,7 @@ def call_seconds() -> float:
 def protected(base_url: str, method: str, *, is_new_work: bool = False) -> Iterator[None]:
     """Run one call of an instance.
 
-    Raises NotTakenError: while its breaker is open (timeout), and for new work while it has as many calls as it may
+    Raises NotTakenError: while its breaker is open (left_alone), and for new work while it has as many calls as it may
     have (busy). What it has already is asked after in any case.
     """
     keys = Keys(base_url, method)
@@ -136,7 +136,7 @@ def _admit(keys: Keys, *, is_new_work: bool) -> _Admitted:
     if word == "busy":
         raise NotTakenError(Reason.BUSY)
     if word == pybreaker.STATE_OPEN:
-        raise NotTakenError(Reason.TIMEOUT)  # nothing else opens it
+        raise NotTakenError(Reason.LEFT_ALONE)
     _breakers.pop(keys.breaker, None)  # what this process found out while Redis was away is out of date
     storage = FleetStorage(keys, call_id, word, failures=found[1], openings=found[2])
     is_probe = word == pybreaker.STATE_HALF_OPEN
@@ -198,7 +198,7 @@ def _admit_here(name: str) -> _Admitted:
         return _Admitted(breaker, is_probe=False, leave=lambda: None)
     probe = object()
     if state is BreakerState.OPEN or _probing.setdefault(name, probe) is not probe:
-        raise NotTakenError(Reason.TIMEOUT)
+        raise NotTakenError(Reason.LEFT_ALONE)
     breaker.half_open()
     return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
 

@@ -297,11 +297,11 @@ def test_it_recovers_by_real_calls(server, monkeypatch):
     assert state(server.url) is BreakerState.CLOSED
 
 
-def test_a_breaker_that_is_open_says_time_out_and_not_that_the_instance_failed(server):
+def test_a_breaker_that_is_open_says_so_and_not_that_the_instance_failed(server):
     time_out(server.url, "GET", times=breaker.FAILURES)
     with pytest.raises(NotTakenError) as raised:
         segmentation(server.url).report("1")
-    assert (raised.value.reason, raised.value.no_answer, server.requests) == (Reason.TIMEOUT, False, [])
+    assert (raised.value.reason, raised.value.no_answer, server.requests) == (Reason.LEFT_ALONE, False, [])
 
 
 def test_calls_do_not_wait_for_one_another(server):
