@@ -15,8 +15,15 @@ from integrations.clients.errors import Reason
 MOST_STUCK = 1000  # counted
 # A try that began earlier than this and ends now counts for nothing: so the primary key finds those that count.
 BEGUN_WITHIN = 3 * WINDOW
-# What is the fault of a service, and not of what it was asked.
-_FAULTS = [f"{stage}_{reason}" for stage in Stage.values for reason in Reason if reason is not Reason.REFUSED]
+# Tries that the gateway itself held back, which say nothing of the service; and what is the fault of a service, and
+# not of what it was asked.
+_NO_CALL = [f"{stage}_{reason}" for stage in Stage.values for reason in (Reason.BUSY, Reason.LEFT_ALONE)]
+_FAULTS = [
+    f"{stage}_{reason}"
+    for stage in Stage.values
+    for reason in (*Reason, "unknown_call")
+    if reason is not Reason.REFUSED
+]
 
 
 def waiting_commands(now: datetime) -> QuerySet[Command]:
@@ -49,7 +56,7 @@ def call_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
 
     Without any try nothing fails, so the alarm ends: else it would fire for as long as nobody has work.
     """
-    ended = StageRun.objects.filter(
+    ended = StageRun.objects.exclude(error_code__in=_NO_CALL).filter(
         pk__gte=first_id_at(now - BEGUN_WITHIN),
         finished_at__gt=now - WINDOW,
         outcome__in=[Outcome.SUCCEEDED, Outcome.FAILED],

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class FailureType:
     sentence: "StrPromise"
     retryable: bool  # may the same command succeed if it is sent again?
+    of_a_try: "StrPromise | None" = None  # the sentence for a single try, where it is another
 
 
 _SERVICE_FAILURES: dict[str, FailureType] = {
@@ -29,12 +30,18 @@ _SERVICE_FAILURES: dict[str, FailureType] = {
     Reason.BUSY: FailureType(
         gettext_lazy("The %(service)s service has as many calls as it may have at once."), retryable=True
     ),
+    Reason.LEFT_ALONE: FailureType(
+        gettext_lazy("The %(service)s service is left alone for a while, after calls that failed."), retryable=True
+    ),
     Reason.TIMEOUT: FailureType(gettext_lazy("The %(service)s service did not answer in time."), retryable=True),
     Reason.ERROR: FailureType(gettext_lazy("The %(service)s service had an internal error."), retryable=True),
     Reason.INVALID_ANSWER: FailureType(
         gettext_lazy("The %(service)s service gave an answer that makes no sense."), retryable=True
     ),
     Reason.NOT_FOUND: FailureType(gettext_lazy("The %(service)s service lost track of the work."), retryable=True),
+    "unknown_call": FailureType(
+        gettext_lazy("The %(service)s service does not know the call; its address may be wrong."), retryable=True
+    ),
     Reason.REFUSED: FailureType(gettext_lazy("The %(service)s service refused the work."), retryable=False),
     "file_missing": FailureType(
         gettext_lazy("The %(service)s service does not have the file that it announced."), retryable=True
@@ -55,7 +62,9 @@ FAILURES: dict[str, FailureType] = {
         gettext_lazy("The runner did not confirm that it stopped; it may still be working."), retryable=False
     ),
     "worker_lost": FailureType(
-        gettext_lazy("The gateway's worker died every time it worked on this command."), retryable=True
+        gettext_lazy("The gateway's worker died every time it worked on this command."),
+        retryable=True,
+        of_a_try=gettext_lazy("The gateway's worker died during this try."),
     ),
     "storage_unavailable": FailureType(gettext_lazy("The gateway could not store a file."), retryable=True),
     "internal_error": FailureType(
@@ -64,10 +73,12 @@ FAILURES: dict[str, FailureType] = {
 }
 
 
-def failure_sentence(code: str, stage: str, cause: str) -> str:
+def failure_sentence(code: str, stage: str, cause: str, *, of_a_try: bool = False) -> str:
     """Return what a person reads, in the current language; `cause` is what a service or check said, as it said it."""
     failure = FAILURES.get(code)
-    sentence = str(failure.sentence) if failure else _("The command failed.")
+    sentence = _("The command failed.") if failure is None else str(failure.sentence)
+    if failure is not None and failure.of_a_try and of_a_try:
+        sentence = str(failure.of_a_try)
     sentence = sentence % {"service": Stage(stage).label if stage else ""}
     return f"{sentence} ({cause})" if cause else sentence
 

@@ -16,7 +16,8 @@ import pytest
 import requests  # noqa: TID251 - speaks to the gateway from outside
 from websockets.sync.client import connect
 
-from gateway.embedded.system import QUEUES, WORKER_PROCESSES
+from gateway.embedded.children import Child
+from gateway.embedded.system import QUEUES, WORKER_PROCESSES, PartEndedError, StartError, System
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -276,7 +277,7 @@ def test_a_worker_killed_in_any_stage_loses_nothing_and_each_service_works_once(
     for worker in gateway.children(f"celery -A gateway worker --queues {stage}"):
         os.kill(worker, signal.SIGKILL)
     assert gateway.wait() == 1
-    assert f"worker-{stage} has ended (exit code -9)" in gateway.output
+    assert f"The gateway stopped: worker-{stage} has ended (exit code -9)" in gateway.output
     assert gateway.children() == []
     gateway.start()
     try:
@@ -288,6 +289,21 @@ def test_a_worker_killed_in_any_stage_loses_nothing_and_each_service_works_once(
         assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     finally:
         gateway.stop()
+
+
+@pytest.mark.parametrize(("ready", "error"), [(True, PartEndedError), (False, StartError)])
+def test_a_part_that_ends_later_is_not_called_a_failed_start(tmp_path, monkeypatch, ready, error):
+    system = System()
+
+    def start(_socket: socket.socket) -> dict[str, str]:
+        ends = [sys.executable, "-c", "raise SystemExit(3)"]
+        system.children.append(Child("beat", ends, env=dict(os.environ), log=tmp_path / "beat.log"))
+        return {}
+
+    monkeypatch.setattr(system, "_start_parts", start)
+    monkeypatch.setattr(system, "_is_ready", lambda: ready)
+    with socket.socket() as unused, pytest.raises(error, match="beat has ended"):
+        system._start_and_watch(unused)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from gateway.api.serializers import (
 )
 
 MAX_TEXT = 10_000
+MAX_TAGS, MAX_TAG = 20, 50  # how many, and how long each
 MAX_OBJECT_BYTES = 64 * 1024
 _PERSONA = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 
@@ -36,10 +37,10 @@ class PersonaField(StrictCharField):
 
 
 class TagsField(serializers.ListField):
-    child = StrictCharField(max_length=50)
+    child = StrictCharField(max_length=MAX_TAG)
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=20, **kwargs)
+        super().__init__(max_length=MAX_TAGS, **kwargs)
 
     def to_internal_value(self, data: Any) -> list[Any]:
         tags: list[Any] = super().to_internal_value(data)
@@ -224,7 +225,7 @@ class StageRunOutput(serializers.ModelSerializer[StageRun]):
     def get_error(self, run: StageRun) -> dict[str, Any] | None:
         if not run.error_code:
             return None
-        detail = failure_sentence(run.error_code, run.stage, run.error_cause)
+        detail = failure_sentence(run.error_code, run.stage, run.error_cause, of_a_try=True)
         return {"code": run.error_code, "detail": detail, "stage": run.stage, "retryable": is_retryable(run.error_code)}
 
 

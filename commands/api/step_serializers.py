@@ -8,7 +8,15 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from commands.api.serializers import MAX_OBJECT_BYTES, CommandErrorOutput, PersonaField, TagsField, error_of
+from commands.api.serializers import (
+    MAX_OBJECT_BYTES,
+    MAX_TAG,
+    MAX_TAGS,
+    CommandErrorOutput,
+    PersonaField,
+    TagsField,
+    error_of,
+)
 from commands.archive_search import MAX_OFFSET
 from commands.models import Command, Mode, Priority, StageRun
 from commands.pipeline.stages import STAGES
@@ -79,7 +87,7 @@ class StepOutput(serializers.Serializer[Command]):
 
 class ArchiveSearchQuery(QuerySerializer):
     q = serializers.CharField(required=False, max_length=1000, help_text="What is looked for, in the archive's way.")
-    tags = serializers.CharField(required=False, max_length=500, help_text="Several by comma.")
+    tags = serializers.CharField(required=False, help_text="Several by comma: at most 20 of at most 50 characters.")
     min_success_rate = serializers.FloatField(required=False, min_value=0, max_value=1)
     limit = serializers.IntegerField(default=25, min_value=1, max_value=100)
     offset = serializers.IntegerField(
@@ -87,7 +95,12 @@ class ArchiveSearchQuery(QuerySerializer):
     )
 
     def validate_tags(self, tags: str) -> list[str]:
-        return [tag for tag in tags.split(",") if tag]
+        wanted = tags.split(",")
+        if not all(tag.strip() for tag in wanted):
+            raise serializers.ValidationError(_("Must not be empty."), code="blank")
+        if len(wanted) > MAX_TAGS or any(len(tag) > MAX_TAG for tag in wanted):
+            raise serializers.ValidationError(_("At most 20 tags of 50 characters each."), code="max_length")
+        return wanted
 
     def validate_min_success_rate(self, rate: float) -> float:
         if not math.isfinite(rate):  # not a number is neither too small nor too large
@@ -107,8 +120,12 @@ class ArchiveEntryOutput(serializers.Serializer[StageRun]):
     id = serializers.CharField(source="remote_id", help_text="The archive's own.")
     text = serializers.CharField(source="command.text", help_text="Of the command; empty if a step archived it.")
     tags = serializers.ListField(child=serializers.CharField(), source="command.tags")
-    success_rate = serializers.FloatField(source="command.result.success_rate", default=None, allow_null=True)
-    summary = serializers.CharField(source="command.result.summary", default="")
+    success_rate = serializers.FloatField(
+        source="command.result.success_rate", allow_null=True, help_text="Null if a step archived it."
+    )
+    summary = serializers.CharField(
+        source="command.result.summary", allow_null=True, help_text="Null if a step archived it."
+    )
     archived_at = serializers.DateTimeField(source="finished_at")
     file = FileOutput(source="command.atlas_file", allow_null=True, help_text="The `.atlas`.")
     links = serializers.SerializerMethodField()

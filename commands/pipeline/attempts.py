@@ -13,7 +13,14 @@ from commands.leases import lease_renew
 from commands.models import Command, Outcome, StageRun
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
-from integrations.clients.errors import NotTakenError, PermanentError, Reason, ServiceError, TransientError
+from integrations.clients.errors import (
+    NotFoundError,
+    NotTakenError,
+    PermanentError,
+    Reason,
+    ServiceError,
+    TransientError,
+)
 
 MAX_ABANDONED = 5
 MAX_INVALID = 3
@@ -35,16 +42,22 @@ class Failure:
     retry_after: float | None = None
 
 
-def failure_of(stage: Stage, error: ServiceError, *, fetching: bool = False) -> Failure:
-    """Say what an error of a service means for the try."""
-    reason = "file_missing" if fetching and error.reason is Reason.NOT_FOUND else str(error.reason)
+def failure_of(stage: Stage, error: ServiceError, *, accepted: bool = False, fetching: bool = False) -> Failure:
+    """Say what an error of a service means for the try: before the service accepted the work, or after, or at its end.
+
+    A service that has accepted nothing and says 404 does not know the call: its address is wrong, perhaps.
+    """
+    knows_no_call = isinstance(error, NotFoundError) and not accepted and not fetching
+    reason = "unknown_call" if knows_no_call else str(error.reason)
+    if isinstance(error, NotFoundError) and fetching:
+        reason = "file_missing"
     return Failure(
         code=f"{stage}_{reason}",
         cause=error.detail,
         transient=isinstance(error, TransientError),
         doubtful=not isinstance(error, TransientError | PermanentError),
         busy=error.reason is Reason.BUSY,
-        not_taken=isinstance(error, NotTakenError) and not fetching,
+        not_taken=knows_no_call or (isinstance(error, NotTakenError) and not fetching),
         retry_after=error.retry_after,
     )
 

@@ -114,7 +114,8 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
     except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
         raise
     except ServiceError as error:
-        failure, no_answer = failure_of(stage, error, fetching=fetching), error.no_answer
+        failure = failure_of(stage, error, accepted=bool(run.remote_id), fetching=fetching)
+        no_answer = error.no_answer
     except FormatError as error:
         failure = Failure(error.code, str(error))
     except OSError:

@@ -73,9 +73,11 @@ def test_work_fails_by_the_fault_of_a_service_and_not_of_what_it_was_asked(alice
             for number, code in enumerate(codes)
         )
 
-    tries("runner", "timeout", "unavailable", "refused", "failed", "", "", "", "", "", "")
+    tries("runner", "timeout", "unknown_call", "refused", "failed", "", "", "", "", "", "")
     tries("segmentation", "error", "error", "error", "error")  # too few to say anything
     tries("archive", *[""] * 9)
+    # No call was made of these: they count neither as errors nor as calls.
+    tries("runner", *["left_alone", "busy"] * 5)
     assert seen("call_errors", 20) == {"runner": 20}
     assert seen("call_errors", 21) == {}
     assert seen("call_errors", 20, kind="archive") == {}

@@ -1,5 +1,7 @@
 """The archive is everybody's; what is found in it is one's own."""
 
+import json
+
 import pytest
 
 from commands import archive_search
@@ -37,6 +39,9 @@ def test_each_finds_what_is_their_own_whatever_the_archive_finds(alice, bob, adm
     assert (entry["text"], entry["tags"], entry["success_rate"]) == ("echo zürafa", ["büyük"], 1.0)
     assert entry["id"] == StageRun.objects.get(command=ours, stage="archive").remote_id
     assert entry["file"]["id"] == str(ours.atlas_file_id)
+    [of_step] = [each for each in whole["results"] if each["text"] == ""]
+    assert (of_step["success_rate"], of_step["summary"]) == (None, None)  # as the schema says
+    assert entry["summary"]
     assert api(alice).get(entry["file"]["url"]).status_code == 200
     assert [each["text"] for each in found(alice, q="zürafa", min_success_rate=0.6)["results"]] == ["echo zürafa"]
     assert [each["file"]["id"] for each in found(bob, q="zürafa")["results"]] == [str(theirs.atlas_file_id)]
@@ -79,6 +84,9 @@ def test_pages_go_on_behind_what_was_looked_at_and_show_nothing_that_the_archive
     assert client.get(SEARCH, {"q": "x", "offset": archive_search.MAX_OFFSET - 3}).json()["next_offset"] is None
     archive.says({"results": [{"id": "1"}, {"id": "4"}]})
     assert client.get(SEARCH, {"q": "x"}).json() == {"results": [], "next_offset": None}
+    most = [f"{number:050}" for number in range(20)]
+    assert client.get(SEARCH, {"tags": ",".join(most)}).status_code == 200
+    assert json.loads(archive.requests[-1][3])["tags"] == most
 
 
 @pytest.mark.django_db
@@ -102,6 +110,10 @@ def test_an_archive_that_is_away_or_makes_no_sense_is_503_and_bad_parameters_are
         "min_success_rate=1.1": "min_success_rate",
         "min_success_rate=nan": "min_success_rate",
         "q=x&tags=": "tags",
+        "tags=,": "tags",
+        "tags=a,%20,b": "tags",
+        f"tags={','.join(map(str, range(21)))}": "tags",
+        f"tags=a,{'b' * 51}": "tags",
         "q=x&cursor=x": "cursor",
     }.items():
         assert list(fields_of(client.get(f"{SEARCH}?{query}"))) == [field], query

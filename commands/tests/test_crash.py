@@ -123,7 +123,7 @@ def test_a_worker_that_dies_at_any_line_loses_and_doubles_nothing(alice, sandbox
             break
 
 
-def test_a_command_that_kills_every_worker_ends_as_failed(alice, sandbox, monkeypatch):
+def test_a_command_that_kills_every_worker_ends_as_failed(alice, api, sandbox, monkeypatch):
     def kills(*_args: Any, **_kwargs: Any) -> None:
         raise Killed
 
@@ -137,6 +137,11 @@ def test_a_command_that_kills_every_worker_ends_as_failed(alice, sandbox, monkey
     command.refresh_from_db()
     assert (command.status, command.error_code) == (Status.FAILED, "worker_lost")
     assert command.stage_runs.count() == 5  # as docs/api.md says of worker_lost
+    path = f"/api/v2/commands/{command.id}"
+    tries = api(alice).get(f"{path}/timeline").json()["results"]
+    assert {each["error"]["detail"] for each in tries} == {"The gateway's worker died during this try."}
+    whole = api(alice).get(path).json()["error"]
+    assert whole["detail"] == "The gateway's worker died every time it worked on this command."
 
 
 def test_what_a_dead_worker_handed_over_goes_to_the_same_instance_again(alice, sandbox, settings, monkeypatch):

@@ -251,6 +251,41 @@ def test_one_that_answers_5xx_to_all_work_gets_no_new_work_until_it_is_well(alic
     assert states_of([sandbox.runner.url])[sandbox.runner.url] is BreakerState.CLOSED
 
 
+def test_an_instance_that_does_not_know_the_call_is_passed_over(alice, api, sandbox, second_runner):
+    """As when its path is wrong: its health is good, and nothing that it is handed over arrives."""
+    for wrong, right in ((sandbox.runner, second_runner), (second_runner, sandbox.runner)):
+        wrong.fault("fail", status=404, path="/run")
+        ours = [drive(submit(alice)) for _ in range(2)]  # in turn: one of them goes to the wrong one first
+        assert [command.status for command in ours] == [Status.COMPLETED] * 2
+        [lost] = StageRun.objects.filter(command__in=ours, outcome=Outcome.FAILED)
+        assert (lost.instance, lost.error_code, lost.not_taken) == (wrong.url, "runner_unknown_call", True)
+        assert [right.works_of(f"{command.id}:runner") for command in ours] == [1, 1]
+        wrong.behave()
+    [tried, _other] = [
+        each
+        for each in api(alice).get(f"/api/v2/commands/{lost.command_id}/timeline").json()["results"]
+        if each["stage"] == "runner"
+    ]
+    assert tried["error"]["detail"].startswith("The runner service does not know the call; its address may be wrong.")
+    for service in (sandbox.runner, second_runner):
+        service.fault("fail", status=404, path="/run")
+    command = drive(submit(alice))
+    assert failed(command, Stage.RUNNER) == "runner_unknown_call"
+    assert command.stage_runs.filter(stage=Stage.RUNNER).count() == 3
+
+
+def test_an_instance_that_says_404_after_a_broken_answer_may_have_the_work_all_the_same(alice, sandbox, second_runner):
+    """Both requests are of one call, which the client repeats at once."""
+    for service in (sandbox.runner, second_runner):
+        service.faults(
+            {"kind": "reset", "where": "headers", "done": True, "path": "/run", "times": 1},
+            {"kind": "fail", "status": 404, "path": "/run", "times": 1},
+        )
+    command = drive(submit(alice))
+    assert command.status == Status.COMPLETED
+    assert sum(service.works_of(f"{command.id}:runner") for service in (sandbox.runner, second_runner)) == 1
+
+
 def test_a_slow_answer_within_the_timeout_is_waited_for(alice, sandbox):
     sandbox.segmentation.fault("slow", seconds=0.3, times=1)
     command = drive(submit(alice))
@@ -382,7 +417,9 @@ def test_only_a_call_that_was_made_and_not_answered_speaks_against_an_instance(a
         sandbox.segmentation.fault(fault, **options)
     command = submit(alice)
     engine.advance(command.id)
-    assert command.stage_runs.get().outcome == Outcome.FAILED
+    run = command.stage_runs.get()
+    assert run.outcome == Outcome.FAILED
+    assert (run.error_code == "segmentation_left_alone") == (fault == "open breaker")
     row.refresh_from_db()
     assert row.failures_in_row == counts
 

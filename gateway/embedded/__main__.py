@@ -1,7 +1,7 @@
 import os
 import sys
 
-from gateway.embedded.system import StartError, System
+from gateway.embedded.system import PartEndedError, StartError, System
 
 
 def open_standard_streams() -> None:
@@ -19,3 +19,5 @@ if __name__ == "__main__":
         sys.exit(System().run())
     except StartError as error:
         sys.exit(f"The gateway did not start: {error}")
+    except PartEndedError as error:
+        sys.exit(f"The gateway stopped: {error}")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, NoReturn
 
 from gateway.embedded import redis
 from gateway.embedded.children import Child, stop
@@ -27,6 +27,10 @@ WORKER_PROCESSES = 2  # for each queue: they wait for services most of the time,
 
 class StartError(Exception):
     """What a person can do something about; the message says what."""
+
+
+class PartEndedError(Exception):
+    """A part ended after the system had been ready; the message says which."""
 
 
 class _StopRequested(Exception):  # noqa: N818 - not an error
@@ -49,7 +53,10 @@ class System:
         }
 
     def run(self) -> int:
-        """Start everything, and watch it until it is told to stop or a part dies. Return the exit code."""
+        """Start everything, and watch it until it is told to stop. Return the exit code.
+
+        Raises StartError, and PartEndedError if a part dies later.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _request_stop)
         os.umask(0o077)  # what this and its children write is for their owner alone
@@ -57,7 +64,7 @@ class System:
             web_socket = self._bind()
             lock = self._lock_folder()
             with web_socket, lock:
-                return self._start_and_watch(web_socket)
+                self._start_and_watch(web_socket)
         except _StopRequested:
             _say("Stopping ...")
             return 0
@@ -69,13 +76,13 @@ class System:
                     child.terminate()  # side by side: each takes a second or two
             stop(reversed(self.children))
 
-    def _start_and_watch(self, web_socket: socket.socket) -> int:
+    def _start_and_watch(self, web_socket: socket.socket) -> NoReturn:
         told = self._start_parts(web_socket)
         self._wait_for("the system to be ready", self._is_ready)
         self._welcome(told)
-        while True:
-            self._check_children()
+        while not (ended := self._what_ended()):
             time.sleep(0.5)
+        raise PartEndedError(ended)
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
@@ -173,18 +180,21 @@ class System:
 
     # --- watching ---------------------------------------------------------------------------------------------------
 
-    def _check_children(self) -> None:
+    def _what_ended(self) -> str:
+        """Say which part is not running any more; empty if all are."""
         for child in self.children:
             if child.exit_code is not None:
-                raise StartError(
+                return (
                     f"{child.name} has ended (exit code {child.exit_code}); everything is stopped. "
                     f"The end of {child.log}:\n{child.last_words()}"
                 )
+        return ""
 
     def _wait_for(self, what: str, is_there: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not is_there():
-            self._check_children()
+            if ended := self._what_ended():
+                raise StartError(ended)
             if time.monotonic() > deadline:
                 raise StartError(f"waited {START_SECONDS:.0f} s for {what}. The logs are in {self.folder / 'logs'}")
             time.sleep(0.1)

@@ -14,14 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import cast
 
 import pybreaker
 from django.conf import settings
 
 from integrations import fleet
 from integrations.clients.errors import NotTakenError, Reason, ServiceError
-from integrations.clients.fleet_storage import ADMIT, FORGET, RELEASE, STANDINGS, FleetStorage, Keys, Storage
+from integrations.clients.fleet_storage import ADMIT, FORGET, RELEASE, STANDINGS, FleetStorage, Keys
 
 FAILURES = 3
 RESET_SECONDS = 5
@@ -61,8 +60,8 @@ def call_seconds() -> float:
 def protected(base_url: str, method: str, *, is_new_work: bool = False) -> Iterator[None]:
     """Run one call of an instance.
 
-    Raises NotTakenError: while its breaker is open (with the reason of the failure that opened it), and for new work
-    while it has as many calls as it may have (busy). What it has already is asked after in any case.
+    Raises NotTakenError: while its breaker is open (left_alone), and for new work while it has as many calls as it may
+    have (busy). What it has already is asked after in any case.
     """
     keys = Keys(base_url, method)
     admitted = _admit(keys, is_new_work=is_new_work)
@@ -139,7 +138,7 @@ def _admit(keys: Keys, *, is_new_work: bool) -> _Admitted:
     if word == "busy":
         raise NotTakenError(Reason.BUSY)
     if word == pybreaker.STATE_OPEN:
-        raise NotTakenError(Reason(found[1].decode()) if found[1] else Reason.TIMEOUT)
+        raise NotTakenError(Reason.LEFT_ALONE)
     for known in (_breakers, _probing):  # what this process found out while Redis was away is out of date
         known.pop(keys.breaker, None)
     storage = FleetStorage(keys, call_id, word, failures=found[1], openings=found[2])
@@ -168,9 +167,7 @@ def _judge(admitted: _Admitted, error: BaseException | None) -> None:
         failed = error.reason is Reason.ERROR or (
             error.no_answer and (admitted.is_probe or error.reason is Reason.TIMEOUT)
         )
-        if failed:
-            _storage_of(admitted.breaker).reason = error.reason
-        elif not admitted.is_probe:
+        if not failed and not admitted.is_probe:
             return
 
     def outcome() -> None:
@@ -186,14 +183,10 @@ class _FailedError(Exception):
     """Tells pybreaker that a call failed."""
 
 
-def _pybreaker(storage: Storage) -> pybreaker.CircuitBreaker:
+def _pybreaker(storage: pybreaker.CircuitBreakerStorage) -> pybreaker.CircuitBreaker:
     return pybreaker.CircuitBreaker(
         fail_max=FAILURES, reset_timeout=RESET_SECONDS, throw_new_error_on_trip=False, state_storage=storage
     )
-
-
-def _storage_of(breaker: pybreaker.CircuitBreaker) -> Storage:
-    return cast("Storage", breaker._state_storage)  # noqa: SLF001 - pybreaker has no other way
 
 
 # --- Without Redis: this process alone ------------------------------------------------------------------------------
@@ -204,14 +197,14 @@ _probing: dict[str, float] = {}  # until when a probe is certainly over, by time
 
 def _admit_here(name: str) -> _Admitted:
     state = _state_here(name)
-    breaker = _breakers.setdefault(name, _pybreaker(Storage(pybreaker.STATE_CLOSED)))
+    breaker = _breakers.setdefault(name, _pybreaker(pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)))
     if state is BreakerState.CLOSED:
         return _Admitted(breaker, is_probe=False, leave=lambda: None)
     if name in _probing and not _is_probed(name):
         _probing.pop(name, None)  # it was broken off, and could not say so
     until = time.monotonic() + call_seconds()
     if state is BreakerState.OPEN or _probing.setdefault(name, until) is not until:
-        raise NotTakenError(_storage_of(breaker).reason)
+        raise NotTakenError(Reason.LEFT_ALONE)
     breaker.half_open()
     return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
 
@@ -220,7 +213,7 @@ def _state_here(name: str) -> BreakerState:
     breaker = _breakers.get(name)
     if breaker is None or breaker.current_state == pybreaker.STATE_CLOSED:
         return BreakerState.CLOSED
-    opened_at = _storage_of(breaker).opened_at
+    opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker has no other way
     waits = opened_at is not None and datetime.now(UTC) < opened_at + timedelta(seconds=RESET_SECONDS)
     return BreakerState.OPEN if waits or _is_probed(name) else BreakerState.HALF_OPEN
 

@@ -6,10 +6,11 @@ from enum import StrEnum
 class Reason(StrEnum):
     UNAVAILABLE = "unavailable"  # no connection, or 429/503
     BUSY = "busy"  # it has as many calls as it may have at once
+    LEFT_ALONE = "left_alone"  # calls before this one failed, and it was not made (breaker)
     TIMEOUT = "timeout"
     ERROR = "error"  # 5xx
     INVALID_ANSWER = "invalid_answer"
-    NOT_FOUND = "not_found"  # 404: it does not know the id
+    NOT_FOUND = "not_found"  # 404: it does not know the id, or the call
     REFUSED = "refused"  # any other 4xx
 
 
@@ -46,7 +47,7 @@ class InvalidAnswerError(ServiceError):
 
 
 class NotFoundError(ServiceError):
-    """The service does not know the id, which it may have given itself."""
+    """The service does not know the id, which it may have given itself; or, of a hand-over, not the call."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(Reason.NOT_FOUND, detail)

@@ -1,9 +1,8 @@
 """What the fleet knows of the breakers and the calls of an instance, as it lies in Redis. One step, one round trip.
 
-A breaker is a hash: `state` (closed if it is not there), `failures` in a row, `openings` so far, `opened_at`, the
-`reason` of the failure that opened it, and of the probe that is out `probe` and `probe_until`. The calls in flight are
-a sorted set of ids, by when each is certainly over: those of a process that died are forgotten then. All times are by
-the clock of Redis.
+A breaker is a hash: `state` (closed if it is not there), `failures` in a row, `openings` so far, `opened_at`, and of
+the probe that is out `probe` and `probe_until`. The calls in flight are a sorted set of ids, by when each is certainly
+over: those of a process that died are forgotten then. All times are by the clock of Redis.
 """
 
 import logging
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 import pybreaker
 
 from integrations import fleet
-from integrations.clients.errors import Reason
 from integrations.fleet import Script
 
 logger = logging.getLogger(__name__)
@@ -42,13 +40,7 @@ class Keys:
         return f"service-probe:{base_url}"
 
 
-class Storage(pybreaker.CircuitMemoryStorage):
-    """Knows too how the call that failed last did so: that is what is said of an instance that is left alone."""
-
-    reason = Reason.TIMEOUT
-
-
-class FleetStorage(Storage):
+class FleetStorage(pybreaker.CircuitMemoryStorage):
     """What one call saw of a breaker when it began; what pybreaker makes of its end goes to Redis.
 
     Of each call its own: so nothing that a process remembers of earlier can undo what others have found out since.
@@ -68,7 +60,7 @@ class FleetStorage(Storage):
     @state.setter
     def state(self, state: str) -> None:
         self._state = state
-        if fleet.ask(lambda redis: TURN(redis, self._keys, *self._seen, state, self.reason), 0):
+        if fleet.ask(lambda redis: TURN(redis, self._keys, *self._seen, state), 0):
             logger.warning("the breaker for %s is %s", self._keys[0].partition(":")[2], state)
 
     def increment_counter(self) -> None:
@@ -96,10 +88,10 @@ end
 # KEYS: breaker, in flight. ARGV: id, seconds until it is over, seconds that a breaker stays open, limit or ''.
 ADMIT = Script(f"""
 {_NOW}
-local is = redis.call('HMGET', KEYS[1], 'state', 'failures', 'openings', 'opened_at', 'probe_until', 'reason')
+local is = redis.call('HMGET', KEYS[1], 'state', 'failures', 'openings', 'opened_at', 'probe_until')
 local state = is[1] or 'closed'
 if state ~= 'closed' and (now < tonumber(is[4] or 0) + ARGV[3] or now < tonumber(is[5] or 0)) then
-  return {{'open', is[6]}}
+  return {{'open'}}
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 if ARGV[4] ~= '' and redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[4]) then
@@ -126,7 +118,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 return failures
 """)
 
-# The same, and the state that it gets, and why.
+# The same, and the state that it gets.
 TURN = Script(f"""
 {_UNCHANGED}
 if not unchanged() then
@@ -135,7 +127,7 @@ end
 redis.call('HDEL', KEYS[1], 'state', 'failures', 'opened_at', 'probe', 'probe_until')
 if ARGV[5] == 'open' then
   {_NOW}
-  redis.call('HSET', KEYS[1], 'state', 'open', 'opened_at', now, 'reason', ARGV[6])
+  redis.call('HSET', KEYS[1], 'state', 'open', 'opened_at', now)
   redis.call('HINCRBY', KEYS[1], 'openings', 1)
 end
 redis.call('EXPIRE', KEYS[1], ARGV[4])

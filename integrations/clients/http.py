@@ -80,9 +80,10 @@ def call(
     headers = {HEADER: request_id.get() or str(new_id()), **_PLAIN_JSON}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
+    is_new_work = idempotency_key is not None
     only_asks = only_asks or method == "GET"
-    is_repeatable = only_asks or (idempotency_key is not None and heeds_idempotency_key)
-    with protected(base_url, "GET" if only_asks else method, is_new_work=idempotency_key is not None):
+    is_repeatable = only_asks or (is_new_work and heeds_idempotency_key)
+    with protected(base_url, "GET" if only_asks else method, is_new_work=is_new_work):
         earn_retry(base_url)
         with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
             try:
@@ -96,6 +97,10 @@ def call(
                 return _ask(method, url, deadline, json=body, headers=headers)
             except NotTakenError as error:
                 raise _of_both(first, error) from error
+            except NotFoundError as error:
+                if is_new_work and not isinstance(first, NotTakenError):
+                    raise first from error  # it may have arrived: it is not sure that nobody does the work
+                raise
 
 
 def _of_both(first: TransientError, second: NotTakenError) -> TransientError:

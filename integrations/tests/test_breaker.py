@@ -106,7 +106,7 @@ def test_a_service_that_answers_is_asked_on_but_for_one_that_fails_at_all(server
         with pytest.raises(ServiceError) as raised:
             segmentation(server.url).report("1")
     assert len(server.requests) == breaker.FAILURES + (3 if is_asked_on else 0)
-    assert is_asked_on or raised.value.reason is Reason.ERROR  # what people read, and not that it timed out
+    assert is_asked_on or raised.value.reason is Reason.LEFT_ALONE
     assert isinstance(raised.value, NotTakenError) is (status == 429 or bool(headers) or not is_asked_on)
 
 
@@ -301,7 +301,7 @@ def test_what_a_process_found_out_alone_is_forgotten_when_redis_is_back(monkeypa
         ends_with(FAILED, times=breaker.FAILURES)
         with pytest.raises(NotTakenError) as raised, protected(URL, "POST"):
             pass
-        assert raised.value.reason is Reason.ERROR
+        assert raised.value.reason is Reason.LEFT_ALONE
         patch.setattr(breaker, "RESET_SECONDS", 0)
         endless = protected(URL, "POST")
         endless.__enter__()  # a probe
@@ -346,11 +346,11 @@ def test_it_recovers_by_real_calls(server, monkeypatch):
     assert state(server.url) is BreakerState.CLOSED
 
 
-def test_a_breaker_that_is_open_says_time_out_and_not_that_the_instance_failed(server):
+def test_a_breaker_that_is_open_says_so_and_not_that_the_instance_failed(server):
     time_out(server.url, "GET", times=breaker.FAILURES)
     with pytest.raises(NotTakenError) as raised:
         segmentation(server.url).report("1")
-    assert (raised.value.reason, raised.value.no_answer, server.requests) == (Reason.TIMEOUT, False, [])
+    assert (raised.value.reason, raised.value.no_answer, server.requests) == (Reason.LEFT_ALONE, False, [])
 
 
 def test_calls_do_not_wait_for_one_another(server):

@@ -82,7 +82,7 @@ async def run(system: DrillSystem, arguments: argparse.Namespace) -> bool:
         verdict.not_applied += [
             f"no command gave up while {kind} was away"
             for kind in scene.gives_up
-            if not verdict.failed.keys() & {f"{kind}_unavailable", f"{kind}_timeout"}
+            if not verdict.failed.keys() & {f"{kind}_{why}" for why in ("unavailable", "left_alone", "timeout")}
         ]
     finally:
         going_on.cancel()

@@ -12,7 +12,7 @@ from tests.drill.system import DrillSystem
 
 AT_ONCE = 8
 # What a command may end with when a service misbehaves. All else would be a mistake of the gateway.
-HONEST = ("unavailable", "timeout", "error", "invalid_answer", "not_found", "file_missing")
+HONEST = ("unavailable", "left_alone", "timeout", "error", "invalid_answer", "not_found", "file_missing")
 
 
 @dataclass
