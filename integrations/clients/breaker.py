@@ -27,6 +27,7 @@ FAILURES = 3
 RESET_SECONDS = 5
 MARGIN_SECONDS = 5.0
 METHODS = ("GET", "POST")
+SEARCHES_SHARE = 4  # searches have a limit of their own: one of so many parts of SERVICE_MAX_IN_FLIGHT
 
 
 class BreakerState(StrEnum):
@@ -58,14 +59,15 @@ def call_seconds() -> float:
 
 
 @contextmanager
-def protected(base_url: str, method: str, *, is_new_work: bool = False) -> Iterator[None]:
+def protected(base_url: str, method: str, *, is_new_work: bool = False, is_search: bool = False) -> Iterator[None]:
     """Run one call of an instance.
 
     Raises NotTakenError: while its breaker is open (with the reason of the failure that opened it), and for new work
-    while it has as many calls as it may have (busy). What it has already is asked after in any case.
+    while it has as many calls as it may have (busy); the same for a search, of which it has a limit of its own, so that
+    searches keep out no work. What it has already is asked after in any case.
     """
-    keys = Keys(base_url, method)
-    admitted = _admit(keys, is_new_work=is_new_work)
+    keys = Keys(base_url, method, is_search)
+    admitted = _admit(keys, _limit(is_new_work=is_new_work, is_search=is_search))
     error: BaseException | None = None
     try:
         yield
@@ -128,9 +130,15 @@ def forget_failures() -> None:
 # --- One call -------------------------------------------------------------------------------------------------------
 
 
-def _admit(keys: Keys, *, is_new_work: bool) -> _Admitted:
+def _limit(*, is_new_work: bool, is_search: bool) -> int | str:
+    """Return how many calls of this kind there may be at once, '' if any number."""
+    if is_search:
+        return max(1, int(settings.SERVICE_MAX_IN_FLIGHT) // SEARCHES_SHARE)
+    return int(settings.SERVICE_MAX_IN_FLIGHT) if is_new_work else ""
+
+
+def _admit(keys: Keys, limit: int | str) -> _Admitted:
     call_id = secrets.token_hex(8)
-    limit = settings.SERVICE_MAX_IN_FLIGHT if is_new_work else ""
     values = (call_id, call_seconds(), RESET_SECONDS, limit)
     found = fleet.ask(lambda redis: ADMIT(redis, (keys.breaker, keys.in_flight), *values), None)
     if found is None:

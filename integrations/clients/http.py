@@ -66,13 +66,13 @@ def call(
     idempotency_key: str | None = None,
     heeds_idempotency_key: bool = True,
     is_registered: bool = False,
-    only_asks: bool = False,
+    is_search: bool = False,
 ) -> Any:
     """Send one request and return the parsed JSON of a 2xx answer.
 
     The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. An instance that was registered, and not named
-    by the settings, is called only at an address that is allowed (integrations.addresses). A POST that `only_asks` is a
-    question like a GET: it may be repeated, and its time-outs do not hold up work. Raises a ServiceError.
+    by the settings, is called only at an address that is allowed (integrations.addresses). A search is a question
+    like a GET, even if it is a POST: it may be repeated, and its time-outs do not hold up work. Raises a ServiceError.
 
     A connection that broke, or did not come about, is tried once more at once, where that cannot do a thing twice. All
     other repeating, which takes longer, is the caller's.
@@ -80,9 +80,10 @@ def call(
     headers = {HEADER: request_id.get() or str(new_id()), **_PLAIN_JSON}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    only_asks = only_asks or method == "GET"
+    only_asks = is_search or method == "GET"
     is_repeatable = only_asks or (idempotency_key is not None and heeds_idempotency_key)
-    with protected(base_url, "GET" if only_asks else method, is_new_work=idempotency_key is not None):
+    is_new_work = idempotency_key is not None
+    with protected(base_url, "GET" if only_asks else method, is_new_work=is_new_work, is_search=is_search):
         earn_retry(base_url)
         with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
             try:
