@@ -12,7 +12,7 @@ from integrations import fleet
 from integrations.addresses import AddressError, normalized
 from integrations.clients.breaker import BreakerState, Standing, claim_probe, standings_of
 from integrations.clients.errors import NotTakenError, Reason, TransientError
-from integrations.models import ServiceInstance, ServiceKind
+from integrations.models import Illness, ServiceInstance, ServiceKind
 
 __all__ = ["Instance", "ServiceKind", "choose", "instance_of", "instances", "settings_instances", "tag_exists"]
 
@@ -33,6 +33,7 @@ class Instance:
     is_registered: bool = False  # by somebody, and not named by the settings
     takes_work: bool = True
     may_be_ill: bool = False  # is known to be, or nobody has looked yet at one that was registered
+    only_calls_fail: bool = False  # ill, though its check is good: a call finds out whether it is well again
 
 
 def settings_instances(kind: ServiceKind) -> list[Instance]:
@@ -108,7 +109,7 @@ def _candidates(usable: list[Instance], standings: dict[str, Standing], avoid: s
     """Return those that may get the call, the best that there are."""
     healthy = [each for each in usable if not each.may_be_ill]
     well = [each for each in healthy if standings[each.base_url].breaker is BreakerState.CLOSED]
-    for each in healthy:
+    for each in (each for each in usable if not each.may_be_ill or each.only_calls_fail):
         standing = standings[each.base_url]
         may_be_probed = standing.breaker is BreakerState.HALF_OPEN and _is_free(standing) and each.base_url != avoid
         if may_be_probed and (not well or claim_probe(each.base_url)):
@@ -147,6 +148,7 @@ def instance_of(row: ServiceInstance) -> Instance:
         tags=frozenset(row.tags),
         is_registered=row.is_registered,
         takes_work=row.takes_work,
+        only_calls_fail=row.is_healthy is False and row.illness == Illness.CALLS_FAIL,
         may_be_ill=not row.is_healthy and (row.is_registered or row.is_healthy is False),
     )
 

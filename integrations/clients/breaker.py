@@ -25,6 +25,7 @@ from integrations.clients.fleet_storage import ADMIT, FORGET, RELEASE, STANDINGS
 
 FAILURES = 3
 RESET_SECONDS = 5
+FAILING_SECONDS = 60  # after the last failure that opened a breaker: then nobody knows any more
 MARGIN_SECONDS = 5.0
 METHODS = ("GET", "POST")
 SEARCHES_SHARE = 4  # searches have a limit of their own: one of so many parts of SERVICE_MAX_IN_FLIGHT
@@ -79,7 +80,7 @@ def protected(base_url: str, method: str, *, is_new_work: bool = False, is_searc
         admitted.leave()
 
 
-def standings_of(base_urls: Iterable[str]) -> dict[str, Standing]:
+def standings_of(base_urls: Iterable[str], *, open_seconds: float | None = None) -> dict[str, Standing]:
     """Return how each instance stands. One round trip.
 
     A breaker that has been open for long enough, and that nobody probes, is half-open: only a call shuts it again.
@@ -87,10 +88,13 @@ def standings_of(base_urls: Iterable[str]) -> dict[str, Standing]:
     urls = list(base_urls)
     if not urls:
         return {}
+    open_seconds = RESET_SECONDS if open_seconds is None else open_seconds
     names = [name for url in urls for name in (*_breakers_of(url), Keys.in_flight_of(url))]
-    found = fleet.ask(lambda redis: STANDINGS(redis, names, RESET_SECONDS), None)
+    found = fleet.ask(lambda redis: STANDINGS(redis, names, open_seconds), None)
     if found is None:
-        return {url: Standing(_worst([_state_here(name) for name in _breakers_of(url)]), 0) for url in urls}
+        return {
+            url: Standing(_worst([_state_here(name, open_seconds) for name in _breakers_of(url)]), 0) for url in urls
+        }
     size = len(METHODS) + 1
     each = {url: found[at * size : (at + 1) * size] for at, url in enumerate(urls)}
     return {
@@ -102,6 +106,15 @@ def standings_of(base_urls: Iterable[str]) -> dict[str, Standing]:
 def states_of(base_urls: Iterable[str]) -> dict[str, BreakerState]:
     """Return how the breakers of each instance are. One round trip."""
     return {url: standing.breaker for url, standing in standings_of(base_urls).items()}
+
+
+def failing(base_urls: Iterable[str]) -> set[str]:
+    """Return those whose calls fail: a breaker opened within FAILING_SECONDS, or is probed. One round trip.
+
+    One that is half-open was not well again just since it may be tried; only after a while, nobody knows any more.
+    """
+    standings = standings_of(base_urls, open_seconds=FAILING_SECONDS)
+    return {url for url, standing in standings.items() if standing.breaker is BreakerState.OPEN}
 
 
 def claim_probe(base_url: str) -> bool:
@@ -224,12 +237,13 @@ def _admit_here(name: str) -> _Admitted:
     return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
 
 
-def _state_here(name: str) -> BreakerState:
+def _state_here(name: str, open_seconds: float | None = None) -> BreakerState:
     breaker = _breakers.get(name)
     if breaker is None or breaker.current_state == pybreaker.STATE_CLOSED:
         return BreakerState.CLOSED
     opened_at = _storage_of(breaker).opened_at
-    waits = opened_at is not None and datetime.now(UTC) < opened_at + timedelta(seconds=RESET_SECONDS)
+    open_for = timedelta(seconds=RESET_SECONDS if open_seconds is None else open_seconds)
+    waits = opened_at is not None and datetime.now(UTC) < opened_at + open_for
     return BreakerState.OPEN if waits or _is_probed(name) else BreakerState.HALF_OPEN
 
 
