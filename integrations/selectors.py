@@ -109,6 +109,7 @@ def _public(row: ServiceInstance, latency: Latency) -> dict[str, Any]:
         "state": row.state,
         "since": row.since,
         "reason": row.public_reason,
+        "checked_at": row.checked_at,
         "latency_ms": {"p50": latency.p50_ms, "p95": latency.p95_ms},
     }
 

@@ -1,7 +1,7 @@
 """How instances fall ill and are well again, and what is kept of it."""
 
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
@@ -16,7 +16,7 @@ from integrations.clients.errors import Reason, TransientError
 from integrations.events import service_changed
 from integrations.health import Look, call_failed, check_instances, checked
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState, Source
-from integrations.registry import choose
+from integrations.registry import choose, instance_of
 from integrations.tasks import check_services, delete_old_checks
 
 pytestmark = pytest.mark.django_db
@@ -118,6 +118,21 @@ def test_one_that_hangs_in_all_but_its_check_is_ill_until_a_call_was_good(server
     for _ in range(breaker.FAILURES):
         call(TransientError(Reason.ERROR))
     assert after_rounds(2)[-1] == (False, "says_so")
+
+
+def test_what_nobody_checks_any_more_is_not_called_well_and_gets_work_all_the_same(runner, client):
+    looks(runner, OK)
+    long_ago = timezone.now() - timedelta(seconds=61)
+    ServiceInstance.objects.update(checked_at=long_ago)
+    runner.refresh_from_db()
+    assert (runner.state, runner.reason) == ("unhealthy", "was not checked lately")
+    body = client.get("/health/services/runner").json()
+    [public] = body["instances"]
+    assert (body["status"], public["state"], public["reason"]) == ("unavailable", "unhealthy", "not_checked")
+    assert datetime.fromisoformat(public["checked_at"]) - long_ago < timedelta(seconds=1)
+    assert not instance_of(runner).may_be_ill
+    looks(runner, OK)
+    assert runner.state == "healthy"
 
 
 def test_one_that_was_deregistered_meanwhile_is_no_error(runner):
