@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 
 from integrations import fleet
 from integrations.addresses import AddressError, normalized
@@ -44,12 +45,15 @@ def settings_instances(kind: ServiceKind) -> list[Instance]:
 
 
 def instances(kind: ServiceKind) -> list[Instance]:
-    """Return all instances, those of the settings even before the first check has written them down.
+    """Return all instances that have not left, those of the settings even before the first check wrote them down.
 
-    With those that have left: they take no work, but a tag that only they have is still asked for.
+    Many may have left; each hand-over asks, and must not pay for them.
     """
-    known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(kind=kind)}
-    for each in settings_instances(kind):
+    named = settings_instances(kind)
+    # What an administrator disabled stays so, even if it left and the settings name it again.
+    there = Q(left_at=None) | Q(base_url__in=[each.base_url for each in named])
+    known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(there, kind=kind)}
+    for each in named:
         known.setdefault(each.base_url, each)
     return [known[url] for url in sorted(known)]
 
@@ -89,7 +93,7 @@ def choose(
     if prefer is not None:
         return _holder(kind, prefer)
     known = instances(kind)
-    if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag)):
+    if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag) or _left_with(kind, tag)):
         known = [each for each in known if tag in each.tags]
     usable = [each for each in known if each.takes_work]
     if not usable:
@@ -137,6 +141,12 @@ def _any_of(candidates: list[Instance]) -> Instance:
 def tag_exists(tag: str) -> bool:
     """Return whether any instance of any service has the tag."""
     return any(tag in tags for tags in ServiceInstance.objects.filter(left_at=None).values_list("tags", flat=True))
+
+
+def _left_with(kind: ServiceKind, tag: str) -> bool:
+    """Return whether one that has left had the tag: it is still asked for, as it may come back."""
+    left = ServiceInstance.objects.filter(kind=kind, left_at__isnull=False)
+    return any(tag in tags for tags in left.values_list("tags", flat=True))
 
 
 def instance_of(row: ServiceInstance) -> Instance:

@@ -27,7 +27,7 @@ CHANGEABLE = ("version", "weight", "tags", "time_to_live", "is_disabled", "is_dr
 # What an administrator set of these, no registration changes any more.
 _ADMINISTERED = {"weight", "tags", "time_to_live", "is_draining"}
 MAX_INSTANCES = 100  # of one user
-MAX_KEPT = 1000  # of one user, with those that have left
+MAX_KEPT = 1000  # of one user, with those that have left; then the first of them are forgotten
 SILENT_KEPT = timedelta(days=1)  # without a heartbeat, before it leaves
 LEFT_KEPT = timedelta(days=1)  # and as long as it may still be working on something
 
@@ -131,13 +131,20 @@ def _take_in(row: ServiceInstance, described: Described) -> dict[str, tuple[Any,
 
 
 def _check_number(actor: User) -> None:
-    """Raise ApiError (too_many_services) if a user has too many. Those without a heartbeat make room first."""
+    """Raise ApiError (too_many_services) if a user has too many. Those without a heartbeat make room first.
+
+    Of those that left, the first are forgotten before their time: of some service each new copy has a new address.
+    """
     own = ServiceInstance.objects.filter(registered_by=actor)
     there = own.filter(left_at=None)
     if there.count() > MAX_INSTANCES:
         for row in there.select_for_update(no_key=True).order_by("pk"):
             if row.has_gone():
                 instance_leaves(row)
+    too_many = max(0, own.count() - MAX_KEPT)
+    left = own.filter(left_at__isnull=False, is_disabled=False).order_by("left_at")
+    for row in left.select_for_update(skip_locked=True)[:too_many]:  # who has one locked lets it come back
+        row.delete()
     if there.count() > MAX_INSTANCES or own.count() > MAX_KEPT:
         raise ApiError(ErrorCode.TOO_MANY_SERVICES)
 
