@@ -194,9 +194,12 @@ def instance_heartbeat(*, instance: ServiceInstance) -> None:
         raise Http404
 
 
-def instance_heartbeat_of(*, owner: User, instance_id: str) -> None:
-    """The same, from somebody who registers it once more and was answered before; nothing if it is not theirs now."""
-    _beat(pk=instance_id, registered_by=owner, time_to_live__isnull=False)
+def instance_heartbeat_of(*, owner: User, instance_id: str) -> bool:
+    """The same, from somebody who registers it once more and was answered before: whoever asks again is alive.
+
+    Return whether it is theirs still, and has not left.
+    """
+    return _beat(pk=instance_id, registered_by=owner, time_to_live__isnull=False)
 
 
 def _beat(**which: Any) -> bool:

@@ -179,6 +179,18 @@ def test_a_request_that_is_sent_again_is_a_heartbeat(machine):
         ServiceInstance.objects.update(heartbeat_at=timezone.now() - LONG_AGO)
 
 
+def test_what_is_sent_again_when_it_has_left_registers_it_anew(machine):
+    """The answer of then would say that it is there."""
+    first = machine.post(SERVICES, ONE, HTTP_IDEMPOTENCY_KEY="start 1").json()
+    machine.delete(path_of(first))
+    answer = machine.post(SERVICES, ONE, HTTP_IDEMPOTENCY_KEY="start 1")
+    assert (answer.status_code, answer.json()["id"]) == (201, first["id"])
+    assert machine.get(path_of(first)).status_code == 200
+    machine.delete(path_of(first))
+    registered(other_machine())
+    problem_of(machine.post(SERVICES, ONE, HTTP_IDEMPOTENCY_KEY="start 1"), ErrorCode.SERVICE_EXISTS)
+
+
 def test_one_that_is_deleted_while_it_registers_is_new(owner, monkeypatch):
     manager, real = type(ServiceInstance.objects), ServiceInstance.objects.get_or_create
     said = {"actor": owner, "kind": "runner", "base_url": ONE["base_url"], "described": Described()}
