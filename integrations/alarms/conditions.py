@@ -103,7 +103,9 @@ def check_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     counted = checks.values_list("instance").annotate(failed=Count("id", filter=Q(ok=False)), total=Count("id"))
     counts = {instance_id: (failed, total) for instance_id, failed, total in counted}
     for row in rows:
-        yield share(rule, str(row), *counts.get(row.id, (0, 0)))
+        # One without a heartbeat is checked no more: that it is down is told already, and not by its last checks too.
+        gone = row.has_gone(now)
+        yield Seen(str(row), is_so=False) if gone else share(rule, str(row), *counts.get(row.id, (0, 0)))
 
 
 @measures(Condition.LATENCY)
@@ -118,7 +120,8 @@ def latency(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
         values = found[row.id]
         value = percentile(values, rule.percentile or 0)
         knows = value is not None and len(values) >= FEWEST
-        yield Seen(str(row), (value or 0) >= (rule.threshold or 0) if knows else None, value)
+        is_slow = (value or 0) >= (rule.threshold or 0) if knows else None
+        yield Seen(str(row), False if row.has_gone(now) else is_slow, value)
 
 
 def _watched(rule: AlarmRule) -> list[ServiceInstance]:

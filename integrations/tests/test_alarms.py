@@ -346,6 +346,21 @@ def test_too_few_checks_say_nothing_and_old_ones_neither_so_it_does_not_end(admi
     assert look_at(401) == ["resolved"]
 
 
+def test_of_one_without_a_heartbeat_only_that_is_told(admin, runner):
+    values = {"wait": 60, "resolve_wait": 0}
+    AlarmRule.objects.create(condition=Condition.INSTANCE_DOWN, **values)
+    AlarmRule.objects.create(condition=Condition.CHECK_ERRORS, threshold=50, **values)
+    AlarmRule.objects.create(condition=Condition.LATENCY, threshold=50, percentile=50, **values)
+    checks_of(runner, failed=9, fine=5, latency_ms=900)
+    ServiceCheck.objects.update(at=BEGIN)
+    look_at(0)
+    assert {alarm.condition for alarm in Alarm.objects.all()} == {"check_errors", "latency"}
+    stop_beating(runner)
+    look_at(15)
+    look_at(80)
+    assert [(alarm.condition, alarm.state) for alarm in Alarm.objects.all()] == [("instance_down", "firing")]
+
+
 def test_without_redis_nobody_knows_whether_a_breaker_has_closed(admin, runner, monkeypatch):
     AlarmRule.objects.create(condition=Condition.BREAKER_OPEN, wait=0, resolve_wait=0)
     time_out(runner)
