@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 from django.core.cache import cache
 from django.utils import timezone
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from accounts.models import AuditEntry
 from accounts.tests.people import client_with_key, person_with
@@ -254,3 +255,20 @@ def test_who_has_left_is_silent_or_disabled_is_not_counted(client, machine):
     ServiceInstance.objects.update(heartbeat_at=timezone.now(), left_at=timezone.now())
     cache.clear()
     assert client.get("/health/services/runner").json()["total"] == 0
+
+
+def test_a_redis_that_hangs_is_asked_once_in_a_while_and_not_for_each_answer(client, machine, monkeypatch):
+    """Each question would wait for seconds; and anybody may ask."""
+    registered(machine)
+    before = client.get("/health/services").content
+    assert client.get("/health/services").content == before
+    tries = []
+
+    def hangs(_alias):
+        tries.append(1)
+        raise RedisTimeoutError
+
+    monkeypatch.setattr(fleet, "get_redis_connection", hangs)
+    for _ in range(3):
+        assert client.get("/health/services").content == before
+    assert len(tries) == 1
