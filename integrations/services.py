@@ -21,7 +21,7 @@ from integrations.addresses import AddressError, check_reachable_part, normalize
 from integrations.clients import breaker
 from integrations.clients.dialects import DIALECTS, STANDARD, names_of
 from integrations.events import tell_if_changed
-from integrations.models import FROM_SETTINGS, ServiceInstance, ServiceKind, Source
+from integrations.models import FROM_SETTINGS, Illness, ServiceInstance, ServiceKind, Source
 
 CHANGEABLE = ("version", "weight", "tags", "time_to_live", "is_disabled", "is_draining")
 # What an administrator set of these, no registration changes any more.
@@ -282,5 +282,10 @@ def breaker_reset(*, actor: User, instance: ServiceInstance, reason: str) -> Non
     with transaction.atomic():
         # First, so that what cannot be written down is not done.
         audit.record(Action.BREAKER_RESET, actor=actor, target=instance, reason=reason)
+        row = ServiceInstance.objects.select_for_update(no_key=True).filter(pk=instance.pk).first()
+        if row is not None and row.illness == Illness.CALLS_FAIL:
+            row.forget_health()  # else it would get nothing before two more checks
+            row.save()
+            tell_if_changed(row)
         if not breaker.reset(instance.base_url):
             raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, _("Redis is away, so the breakers cannot be reset for all."))

@@ -193,12 +193,14 @@ def test_a_breaker_is_seen_and_reset_with_a_reason(machine, owner, admin_client)
         patch.setattr(services.audit, "record", Mock(side_effect=RuntimeError("no")))
         with pytest.raises(RuntimeError):  # what cannot be written down is not done
             services.breaker_reset(actor=owner, instance=ServiceInstance.objects.get(), reason="restarted")
+    ServiceInstance.objects.update(is_healthy=False, illness="calls_fail")
     assert "Redis is away" in answer.content.decode()
     assert not AuditEntry.objects.filter(action="breaker_reset").exists()  # nobody else would have heard of it
     assert machine.get(path_of(row)).json()["breaker"] == "open"
     admin_client.post(page, act)
     assert machine.get(path_of(row)).json()["breaker"] == "closed"
     assert AuditEntry.objects.get(action="breaker_reset").reason == "restarted"
+    assert ServiceInstance.objects.get().is_healthy is None  # the next check decides
 
 
 def test_the_list_is_filtered_by_kind_at_a_constant_price(machine, django_assert_num_queries):
