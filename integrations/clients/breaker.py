@@ -125,7 +125,7 @@ def claim_probe(base_url: str) -> bool:
 
 def reset(base_url: str) -> bool:
     """Close the breakers of an instance, as if nothing had been wrong. Return False if Redis is away: nobody heard."""
-    names = _breakers_of(base_url)
+    names = [*_breakers_of(base_url), Keys(base_url, "GET", is_search=True).breaker]
     if fleet.ask(lambda redis: FORGET(redis, names), None) is None:
         return False
     for name in names:

@@ -28,7 +28,8 @@ class Keys:
 
     @property
     def breaker(self) -> str:
-        return f"service-breaker:{self.method} {self.base_url}"
+        """Of searches their own: an instance is not ill, nor left alone, since somebody searches for too much."""
+        return f"service-breaker:{'SEARCH' if self.is_search else self.method} {self.base_url}"
 
     @property
     def in_flight(self) -> str:

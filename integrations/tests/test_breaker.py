@@ -411,6 +411,17 @@ class TestCallsInFlight:
         with protected(URL, **search):
             pass
 
+    def test_searches_that_time_out_hold_up_searches_alone(self):
+        for _ in range(breaker.FAILURES):
+            with pytest.raises(TransientError), protected(URL, "GET", is_search=True):
+                raise TIME_OUT
+        with pytest.raises(NotTakenError), protected(URL, "GET", is_search=True):
+            pass
+        assert (state(), breaker.failing([URL])) == (BreakerState.CLOSED, set())
+        assert reset(URL)
+        with protected(URL, "GET", is_search=True):
+            pass
+
     def test_the_calls_of_a_process_that_died_are_forgotten(self, settings):
         settings.SERVICE_MAX_IN_FLIGHT = 1
         redis = get_redis_connection("default")
