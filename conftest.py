@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import requests  # noqa: TID251 - tests speak to the services and the gateway from outside
+from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Q
 from django.test import TransactionTestCase
-from django.utils import timezone
+from django.utils import timezone, translation
 from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 from rest_framework_simplejwt.settings import api_settings
@@ -155,7 +156,8 @@ def sandbox(sandbox_processes: Sandbox, settings: Any) -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the breakers or the cache of another. And none may fail because it is slow."""
+    """No test sees the breakers, the cache or the language of another. And none may fail because it is slow."""
+    translation.activate(settings.LANGUAGE_CODE)  # a request leaves its own behind
     monkeypatch.setattr(sign_in_cache, "EPOCH_SECONDS", 600)
     breaker.forget_failures()
     retries.forget_retries()

@@ -21,6 +21,7 @@ from integrations.registry import ServiceKind, choose
 # Entries that the archive is asked for at once, one's own and others'.
 WINDOW = 100
 MAX_OFFSET = 1_000_000
+BUSY_SECONDS = 2  # after which it is worth another try
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def archive_search(
     """Return what the user's own commands and steps had archived, in the archive's order.
 
     One call: a page may hold less than `limit`, even nothing, and there be more all the same. Raises ApiError
-    (service_unavailable).
+    (service_unavailable): above all, the archive has as many searches as it may have at once.
     """
     request = SearchRequest(q, tags or [], min_success_rate, WINDOW, offset)
     try:
@@ -49,9 +50,9 @@ def archive_search(
         found = client.search(request)
     except ServiceError as error:
         failure = failure_of(Stage.ARCHIVE, error)
-        raise ApiError(
-            ErrorCode.SERVICE_UNAVAILABLE, failure_sentence(failure.code, Stage.ARCHIVE, failure.cause)
-        ) from error
+        sentence = failure_sentence(failure.code, Stage.ARCHIVE, failure.cause)
+        retry_after = BUSY_SECONDS if failure.busy else None
+        raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, sentence, retry_after=retry_after) from error
     own = _own(user, found)
     hits = [(place, own[entry_id]) for place, entry_id in enumerate(found, start=1) if entry_id in own]
     results = [run for _place, run in hits[:limit]]

@@ -1,6 +1,7 @@
 """How the instances are: asked regularly by a worker, and learnt from calls that fail.
 
-One look says little. An instance falls ill after FALL failures in a row, and is well again after RISE successes.
+One look says little. An instance falls ill after FALL failures in a row, and is well again after RISE successes. One
+whose breaker opened lately is ill, whatever its check says: it may hang in all but that.
 """
 
 import logging
@@ -8,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from django.utils import timezone
 
 from gateway.batches import delete_in_batches
 from gateway.health import NotReadyError, readiness_check
+from integrations.clients.breaker import failing
 from integrations.clients.dialects import client_for
 from integrations.clients.http import get_health, printable
 from integrations.events import tell_if_changed
@@ -34,6 +36,7 @@ ROUND_SECONDS = 20.0  # in which a round begins looks; those it did not get to a
 CHECKS_KEPT = timedelta(days=1)
 SUMMARY_KEPT_SECONDS = 30
 NO_ANSWER = "does not answer the health check with 200 in time"
+CALLS_FAIL = "calls time out or fail, though the health check is good"
 _HEALTHY_WORDS = {"ok", "up", "healthy"}
 _WORKERS = 16
 
@@ -44,6 +47,7 @@ class Look:
     reason: str
     latency_ms: int | None
     illness: Illness = Illness.SAYS_SO  # if it is not ok
+    calls_fail: bool = False  # whatever the check says
 
 
 def check_instances() -> None:
@@ -53,9 +57,10 @@ def check_instances() -> None:
     until = time.monotonic() + ROUND_SECONDS
     with ThreadPoolExecutor(max_workers=min(len(rows), _WORKERS) or 1, thread_name_prefix="health") as executor:
         looks = list(executor.map(lambda row: _look_soon(row, until), rows))
+    ill_in_calls = failing(row.base_url for row in rows)
     for row, look in zip(rows, looks, strict=True):
         if look is not None:
-            _guarded(checked, row.id, look)
+            _guarded(checked, row.id, replace(look, calls_fail=row.base_url in ill_in_calls))
     for row in known:
         if row.state != row.told_state:
             _guarded(_tell, row.id)
@@ -80,14 +85,21 @@ def _tell(instance_id: UUID) -> None:
 
 
 def checked(instance_id: UUID, look: Look) -> None:
-    """Write a check down, and let the instance fall ill or be well again if it was one too many."""
+    """Write a check down, and let the instance fall ill or be well again if it was one too many.
+
+    While its calls fail, a good check makes nothing well.
+    """
     with transaction.atomic():
         row = _locked(instance_id)
         if row is None:
             return  # it left meanwhile
         ServiceCheck.objects.create(instance=row, ok=look.ok, reason=look.reason, latency_ms=look.latency_ms)
         row.checked_at = timezone.now()
-        _count(row, ok=look.ok, reason=look.reason, illness=look.illness)
+        if look.ok and look.calls_fail:
+            row.failures_in_row = FALL  # there were that many, or its breaker would not have opened
+            _count(row, ok=False, reason=CALLS_FAIL, illness=Illness.CALLS_FAIL)
+        else:
+            _count(row, ok=look.ok, reason=look.reason, illness=look.illness)
 
 
 def call_failed(kind: ServiceKind, base_url: str, reason: str) -> None:
@@ -124,6 +136,8 @@ def _count(row: ServiceInstance, *, ok: bool, reason: str, illness: Illness) -> 
     elif not ok and row.is_healthy is not False and (first or row.failures_in_row >= FALL):
         row.is_healthy, row.health_since, row.health_reason = False, timezone.now(), reason[:200]
         row.illness = str(illness)
+    elif not ok and row.illness == Illness.CALLS_FAIL != illness:  # the check fails too: no call need find that out
+        row.health_reason, row.illness = reason[:200], str(illness)
     row.save(
         update_fields=[
             *("is_healthy", "health_since", "health_reason", "illness"),

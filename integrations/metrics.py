@@ -33,7 +33,8 @@ def services() -> Iterator[Metric]:
     healthy = gauge("gateway_service_instance_healthy", "1 if it is well. Not of one that is disabled.", *INSTANCE)
     for row in rows:
         if not row.is_disabled:
-            healthy.add_metric([row.kind, row.base_url], bool(row.is_healthy) and not row.has_gone(now))
+            is_well = bool(row.is_healthy) and not row.has_gone(now) and not row.is_overlooked()
+            healthy.add_metric([row.kind, row.base_url], is_well)
     yield healthy
 
 

@@ -31,6 +31,10 @@ FROM_SETTINGS = (Source.SETTINGS, Source.DNS)
 MIN_TIME_TO_LIVE, MAX_TIME_TO_LIVE = 15, 3600
 
 
+# How long a check tells how an instance is: a round is every 5 s and takes at most 20 s.
+CHECK_COUNTS = timedelta(minutes=1)
+
+
 class ServiceState(models.TextChoices):
     """Stable names: clients may branch on them."""
 
@@ -127,6 +131,10 @@ class ServiceInstance(models.Model):
             return False
         return (now or timezone.now()) - self.heartbeat_at > timedelta(seconds=self.time_to_live)
 
+    def is_overlooked(self) -> bool:
+        """Return whether the last check was too long ago to say anything. It may get work all the same."""
+        return self.checked_at is not None and timezone.now() - self.checked_at > CHECK_COUNTS
+
     def forget_health(self) -> None:
         """Let nobody know how it is: the next look decides. To be saved by the caller."""
         self.is_healthy, self.health_since, self.health_reason, self.illness = None, None, "", ""
@@ -148,7 +156,8 @@ class ServiceInstance(models.Model):
             return ServiceState.DISABLED
         if self.is_draining:
             return ServiceState.DRAINING
-        return ServiceState.HEALTHY if self.is_healthy and not self.has_gone() else ServiceState.UNHEALTHY
+        is_well = self.is_healthy and not self.has_gone() and not self.is_overlooked()
+        return ServiceState.HEALTHY if is_well else ServiceState.UNHEALTHY
 
     @property
     def reason(self) -> str:
@@ -157,20 +166,24 @@ class ServiceInstance(models.Model):
             return ""
         if self.has_gone():
             return "sends no heartbeat"
-        return self.health_reason if self.is_healthy is False else "was not checked yet"
+        if self.is_healthy is None:
+            return "was not checked yet"
+        return "was not checked lately" if self.is_overlooked() else self.health_reason
 
     @property
     def public_reason(self) -> str:
         """The same in one of a few words: for strangers."""
         if self.state is not ServiceState.UNHEALTHY:
             return ""
-        return self.illness if self.is_healthy is False else str(Illness.NOT_CHECKED)
+        return self.illness if self.is_healthy is False and not self.is_overlooked() else str(Illness.NOT_CHECKED)
 
     @property
     def since(self) -> datetime | None:
         """Return since when its health is as it is."""
         if self.heartbeat_at is not None and self.time_to_live is not None and self.has_gone():
             return self.heartbeat_at + timedelta(seconds=self.time_to_live)
+        if self.checked_at is not None and self.is_healthy and self.is_overlooked():
+            return self.checked_at + CHECK_COUNTS
         return self.health_since
 
 

@@ -7,12 +7,13 @@ from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 
 from integrations import fleet
 from integrations.addresses import AddressError, normalized
 from integrations.clients.breaker import BreakerState, Standing, claim_probe, standings_of
 from integrations.clients.errors import NotTakenError, Reason, TransientError
-from integrations.models import ServiceInstance, ServiceKind
+from integrations.models import Illness, ServiceInstance, ServiceKind
 
 __all__ = ["Instance", "ServiceKind", "choose", "instance_of", "instances", "settings_instances", "tag_exists"]
 
@@ -33,6 +34,7 @@ class Instance:
     is_registered: bool = False  # by somebody, and not named by the settings
     takes_work: bool = True
     may_be_ill: bool = False  # is known to be, or nobody has looked yet at one that was registered
+    only_calls_fail: bool = False  # ill, though its check is good: a call finds out whether it is well again
 
 
 def settings_instances(kind: ServiceKind) -> list[Instance]:
@@ -43,12 +45,15 @@ def settings_instances(kind: ServiceKind) -> list[Instance]:
 
 
 def instances(kind: ServiceKind) -> list[Instance]:
-    """Return all instances, those of the settings even before the first check has written them down.
+    """Return all instances that have not left, those of the settings even before the first check wrote them down.
 
-    With those that have left: they take no work, but a tag that only they have is still asked for.
+    Many may have left; each hand-over asks, and must not pay for them.
     """
-    known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(kind=kind)}
-    for each in settings_instances(kind):
+    named = settings_instances(kind)
+    # What an administrator disabled stays so, even if it left and the settings name it again.
+    there = Q(left_at=None) | Q(base_url__in=[each.base_url for each in named])
+    known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(there, kind=kind)}
+    for each in named:
         known.setdefault(each.base_url, each)
     return [known[url] for url in sorted(known)]
 
@@ -88,7 +93,7 @@ def choose(
     if prefer is not None:
         return _holder(kind, prefer)
     known = instances(kind)
-    if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag)):
+    if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag) or _left_with(kind, tag)):
         known = [each for each in known if tag in each.tags]
     usable = [each for each in known if each.takes_work]
     if not usable:
@@ -108,7 +113,7 @@ def _candidates(usable: list[Instance], standings: dict[str, Standing], avoid: s
     """Return those that may get the call, the best that there are."""
     healthy = [each for each in usable if not each.may_be_ill]
     well = [each for each in healthy if standings[each.base_url].breaker is BreakerState.CLOSED]
-    for each in healthy:
+    for each in (each for each in usable if not each.may_be_ill or each.only_calls_fail):
         standing = standings[each.base_url]
         may_be_probed = standing.breaker is BreakerState.HALF_OPEN and _is_free(standing) and each.base_url != avoid
         if may_be_probed and (not well or claim_probe(each.base_url)):
@@ -138,6 +143,12 @@ def tag_exists(tag: str) -> bool:
     return any(tag in tags for tags in ServiceInstance.objects.filter(left_at=None).values_list("tags", flat=True))
 
 
+def _left_with(kind: ServiceKind, tag: str) -> bool:
+    """Return whether one that has left had the tag: it is still asked for, as it may come back."""
+    left = ServiceInstance.objects.filter(kind=kind, left_at__isnull=False)
+    return any(tag in tags for tags in left.values_list("tags", flat=True))
+
+
 def instance_of(row: ServiceInstance) -> Instance:
     return Instance(
         kind=ServiceKind(row.kind),
@@ -147,6 +158,7 @@ def instance_of(row: ServiceInstance) -> Instance:
         tags=frozenset(row.tags),
         is_registered=row.is_registered,
         takes_work=row.takes_work,
+        only_calls_fail=row.is_healthy is False and row.illness == Illness.CALLS_FAIL,
         may_be_ill=not row.is_healthy and (row.is_registered or row.is_healthy is False),
     )
 

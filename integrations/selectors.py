@@ -1,10 +1,11 @@
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.core.cache import cache
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.http import Http404
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from accounts.sign_in import SignIn
 from gateway.api.errors import ApiError, ErrorCode
+from integrations import fleet
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
 
 CHANGE_ANY = "integrations.change_serviceinstance"
@@ -82,10 +84,15 @@ def health_of_kind(kind: ServiceKind) -> dict[str, Any]:
 
     As it was HEALTH_KEPT_SECONDS ago at most: anybody may ask, and it takes a while where there are many instances.
     """
-    found: dict[str, Any] | None = cache.get(f"service-health:{kind}")
-    if found is None:
-        found = _health_of_kind(kind)
-        cache.set(f"service-health:{kind}", found, timeout=HEALTH_KEPT_SECONDS)
+    key = f"service-health:{kind}"
+    # Not Django's cache: of a Redis that hangs, that would wait for seconds each time.
+    kept = fleet.ask(lambda redis: redis.get(key), None)
+    if kept is not None:
+        remembered: dict[str, Any] = json.loads(kept)
+        return remembered
+    found = _health_of_kind(kind)
+    text = json.dumps(found, cls=DjangoJSONEncoder)
+    fleet.ask(lambda redis: redis.set(key, text, ex=HEALTH_KEPT_SECONDS), None)
     return found
 
 
@@ -109,6 +116,7 @@ def _public(row: ServiceInstance, latency: Latency) -> dict[str, Any]:
         "state": row.state,
         "since": row.since,
         "reason": row.public_reason,
+        "checked_at": row.checked_at,
         "latency_ms": {"p50": latency.p50_ms, "p95": latency.p95_ms},
     }
 

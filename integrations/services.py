@@ -21,13 +21,13 @@ from integrations.addresses import AddressError, check_reachable_part, normalize
 from integrations.clients import breaker
 from integrations.clients.dialects import DIALECTS, STANDARD, names_of
 from integrations.events import tell_if_changed
-from integrations.models import FROM_SETTINGS, ServiceInstance, ServiceKind, Source
+from integrations.models import FROM_SETTINGS, Illness, ServiceInstance, ServiceKind, Source
 
 CHANGEABLE = ("version", "weight", "tags", "time_to_live", "is_disabled", "is_draining")
 # What an administrator set of these, no registration changes any more.
 _ADMINISTERED = {"weight", "tags", "time_to_live", "is_draining"}
 MAX_INSTANCES = 100  # of one user
-MAX_KEPT = 1000  # of one user, with those that have left
+MAX_KEPT = 1000  # of one user, with those that have left; then the first of them are forgotten
 SILENT_KEPT = timedelta(days=1)  # without a heartbeat, before it leaves
 LEFT_KEPT = timedelta(days=1)  # and as long as it may still be working on something
 
@@ -131,13 +131,20 @@ def _take_in(row: ServiceInstance, described: Described) -> dict[str, tuple[Any,
 
 
 def _check_number(actor: User) -> None:
-    """Raise ApiError (too_many_services) if a user has too many. Those without a heartbeat make room first."""
+    """Raise ApiError (too_many_services) if a user has too many. Those without a heartbeat make room first.
+
+    Of those that left, the first are forgotten before their time: of some service each new copy has a new address.
+    """
     own = ServiceInstance.objects.filter(registered_by=actor)
     there = own.filter(left_at=None)
     if there.count() > MAX_INSTANCES:
         for row in there.select_for_update(no_key=True).order_by("pk"):
             if row.has_gone():
                 instance_leaves(row)
+    too_many = max(0, own.count() - MAX_KEPT)
+    left = own.filter(left_at__isnull=False, is_disabled=False).order_by("left_at")
+    for row in left.select_for_update(skip_locked=True)[:too_many]:  # who has one locked lets it come back
+        row.delete()
     if there.count() > MAX_INSTANCES or own.count() > MAX_KEPT:
         raise ApiError(ErrorCode.TOO_MANY_SERVICES)
 
@@ -187,9 +194,12 @@ def instance_heartbeat(*, instance: ServiceInstance) -> None:
         raise Http404
 
 
-def instance_heartbeat_of(*, owner: User, instance_id: str) -> None:
-    """The same, from somebody who registers it once more and was answered before; nothing if it is not theirs now."""
-    _beat(pk=instance_id, registered_by=owner, time_to_live__isnull=False)
+def instance_heartbeat_of(*, owner: User, instance_id: str) -> bool:
+    """The same, from somebody who registers it once more and was answered before: whoever asks again is alive.
+
+    Return whether it is theirs still, and has not left.
+    """
+    return _beat(pk=instance_id, registered_by=owner, time_to_live__isnull=False)
 
 
 def _beat(**which: Any) -> bool:
@@ -272,5 +282,10 @@ def breaker_reset(*, actor: User, instance: ServiceInstance, reason: str) -> Non
     with transaction.atomic():
         # First, so that what cannot be written down is not done.
         audit.record(Action.BREAKER_RESET, actor=actor, target=instance, reason=reason)
+        row = ServiceInstance.objects.select_for_update(no_key=True).filter(pk=instance.pk).first()
+        if row is not None and row.illness == Illness.CALLS_FAIL:
+            row.forget_health()  # else it would get nothing before two more checks
+            row.save()
+            tell_if_changed(row)
         if not breaker.reset(instance.base_url):
             raise ApiError(ErrorCode.SERVICE_UNAVAILABLE, _("Redis is away, so the breakers cannot be reset for all."))

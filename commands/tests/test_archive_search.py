@@ -11,7 +11,8 @@ from commands.tests.test_steps import LAST, V2, done
 from conftest import drive
 from gateway.api.errors import ErrorCode
 from gateway.tests.expect import fields_of, problem_of
-from integrations.clients import http
+from integrations.clients import breaker, http
+from integrations.registry import ServiceKind, choose
 from integrations.tests.servers import Server
 from tests.rows import ended_command
 
@@ -117,3 +118,19 @@ def test_an_archive_that_is_away_or_makes_no_sense_is_503_and_bad_parameters_are
         "q=x&cursor=x": "cursor",
     }.items():
         assert list(fields_of(client.get(f"{SEARCH}?{query}"))) == [field], query
+
+
+@pytest.mark.django_db
+def test_slow_searches_keep_out_no_work_and_more_of_them_are_refused(alice, api, archive, settings):
+    settings.SERVICE_MAX_IN_FLIGHT = 2
+    archive.says({"results": []})
+    client = api(alice)
+    with breaker.protected(archive.url, "GET", is_search=True):
+        answer = client.get(SEARCH, {"q": "x"})
+        problem_of(answer, ErrorCode.SERVICE_UNAVAILABLE)
+        assert (answer["Retry-After"], archive.requests) == ("2", [])
+        assert choose(ServiceKind.ARCHIVE).base_url == archive.url
+        for _ in range(2):
+            with breaker.protected(archive.url, "POST", is_new_work=True):
+                pass
+    assert client.get(SEARCH, {"q": "x"}).status_code == 200

@@ -13,7 +13,7 @@ from django.db.models import Count, Q
 
 from integrations import fleet
 from integrations.alarms.models import AlarmRule, Condition
-from integrations.clients.breaker import BreakerState, states_of
+from integrations.clients.breaker import BreakerState, failing, states_of
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState
 from integrations.selectors import percentile
 
@@ -80,17 +80,20 @@ def service_down(rule: AlarmRule, _now: datetime) -> Iterable[Seen]:
 
 @measures(Condition.BREAKER_OPEN)
 def breaker_open(rule: AlarmRule, _now: datetime) -> Iterable[Seen]:
-    """Say nothing of one that is half open: the next call decides whether it was well again.
+    """Say nothing of one that is half open: the next call decides whether it is well again.
 
-    Nor of any without Redis: this process knows only what it found out by itself.
+    Without any call for FAILING_SECONDS, it is not so any more: else this would last for ever. Nor say anything
+    without Redis: this process knows only what it found out by itself.
     """
     rows = _watched(rule)
     was_away = fleet.is_away()
-    states = states_of({row.base_url for row in rows})
+    base_urls = {row.base_url for row in rows}
+    states, ill_in_calls = states_of(base_urls), failing(base_urls)
     knows = not (was_away or fleet.is_away())
-    answers = {BreakerState.OPEN: True, BreakerState.CLOSED: False}
     for row in rows:
-        yield Seen(str(row), answers.get(states[row.base_url]) if knows else None)
+        is_open = states[row.base_url] is BreakerState.OPEN
+        is_so = is_open or (None if row.base_url in ill_in_calls else False)
+        yield Seen(str(row), is_so if knows else None)
 
 
 @measures(Condition.CHECK_ERRORS)
@@ -100,7 +103,9 @@ def check_errors(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     counted = checks.values_list("instance").annotate(failed=Count("id", filter=Q(ok=False)), total=Count("id"))
     counts = {instance_id: (failed, total) for instance_id, failed, total in counted}
     for row in rows:
-        yield share(rule, str(row), *counts.get(row.id, (0, 0)))
+        # One without a heartbeat is checked no more: that it is down is told already, and not by its last checks too.
+        gone = row.has_gone(now)
+        yield Seen(str(row), is_so=False) if gone else share(rule, str(row), *counts.get(row.id, (0, 0)))
 
 
 @measures(Condition.LATENCY)
@@ -115,7 +120,8 @@ def latency(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
         values = found[row.id]
         value = percentile(values, rule.percentile or 0)
         knows = value is not None and len(values) >= FEWEST
-        yield Seen(str(row), (value or 0) >= (rule.threshold or 0) if knows else None, value)
+        is_slow = (value or 0) >= (rule.threshold or 0) if knows else None
+        yield Seen(str(row), False if row.has_gone(now) else is_slow, value)
 
 
 def _watched(rule: AlarmRule) -> list[ServiceInstance]:

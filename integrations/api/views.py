@@ -69,12 +69,12 @@ class ServiceListView(ApiView):
         It is in use once a check has found it healthy, and stays as long as heartbeats come.
         """
         given = self.read_body(request, ServiceInput)
-        kind = given.pop("kind")
+        kind, said_dialect, said_url = given.pop("kind"), given.pop("dialect", STANDARD), given.pop("base_url")
         registered: list[ServiceInstance] = []
 
         def begin() -> Callable[[], Response]:
-            dialect = checked_dialect(kind, given.pop("dialect", STANDARD))
-            base_url = checked_base_url(given.pop("base_url"))
+            dialect = checked_dialect(kind, said_dialect)
+            base_url = checked_base_url(said_url)
             described = Described(dialect=dialect, **given)
 
             def register() -> Response:
@@ -86,9 +86,9 @@ class ServiceListView(ApiView):
             return register
 
         answer = answer_once(request, begin)
-        if not registered:  # it was answered before; whoever asks again is alive
-            instance_heartbeat_of(owner=request.user, instance_id=answer.data["id"])
-        return answer
+        if registered or instance_heartbeat_of(owner=request.user, instance_id=answer.data["id"]):
+            return answer
+        return begin()()  # it was answered before, and that is not true any more: it left, or is another's
 
 
 class ServiceView(ApiView):

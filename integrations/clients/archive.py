@@ -66,10 +66,10 @@ class ArchiveClient(StageClient[ArchiveRequest]):
 
     def search(self, request: SearchRequest) -> list[str]:
         """Return the ids of the entries found, anybody's, in the archive's order; at most `limit`."""
-        return self._found("POST", "/search", request, body=request.members(), only_asks=True)
+        return self._found("POST", "/search", request, body=request.members())
 
     def _found(self, method: str, path: str, request: SearchRequest, **options: Any) -> list[str]:
-        answer = self.ask(SearchAnswer, method, path, **options)
+        answer = self.ask(SearchAnswer, method, path, is_search=True, **options)
         found = [entry.id for entry in answer.results[: request.limit]]
         for entry_id in found:
             path_segment(entry_id)  # what no database can look for is no id

@@ -24,8 +24,10 @@ from integrations.clients.fleet_storage import ADMIT, FORGET, RELEASE, STANDINGS
 
 FAILURES = 3
 RESET_SECONDS = 5
+FAILING_SECONDS = 60  # after the last failure that opened a breaker: then nobody knows any more
 MARGIN_SECONDS = 5.0
 METHODS = ("GET", "POST")
+SEARCHES_SHARE = 4  # searches have a limit of their own: one of so many parts of SERVICE_MAX_IN_FLIGHT
 
 
 class BreakerState(StrEnum):
@@ -57,14 +59,15 @@ def call_seconds() -> float:
 
 
 @contextmanager
-def protected(base_url: str, method: str, *, is_new_work: bool = False) -> Iterator[None]:
+def protected(base_url: str, method: str, *, is_new_work: bool = False, is_search: bool = False) -> Iterator[None]:
     """Run one call of an instance.
 
     Raises NotTakenError: while its breaker is open (left_alone), and for new work while it has as many calls as it may
-    have (busy). What it has already is asked after in any case.
+    have (busy); the same for a search, of which it has a limit of its own, so that searches keep out no work. What it
+    has already is asked after in any case.
     """
-    keys = Keys(base_url, method)
-    admitted = _admit(keys, is_new_work=is_new_work)
+    keys = Keys(base_url, method, is_search)
+    admitted = _admit(keys, _limit(is_new_work=is_new_work, is_search=is_search))
     error: BaseException | None = None
     try:
         yield
@@ -76,7 +79,7 @@ def protected(base_url: str, method: str, *, is_new_work: bool = False) -> Itera
         admitted.leave()
 
 
-def standings_of(base_urls: Iterable[str]) -> dict[str, Standing]:
+def standings_of(base_urls: Iterable[str], *, open_seconds: float | None = None) -> dict[str, Standing]:
     """Return how each instance stands. One round trip.
 
     A breaker that has been open for long enough, and that nobody probes, is half-open: only a call shuts it again.
@@ -84,10 +87,13 @@ def standings_of(base_urls: Iterable[str]) -> dict[str, Standing]:
     urls = list(base_urls)
     if not urls:
         return {}
+    open_seconds = RESET_SECONDS if open_seconds is None else open_seconds
     names = [name for url in urls for name in (*_breakers_of(url), Keys.in_flight_of(url))]
-    found = fleet.ask(lambda redis: STANDINGS(redis, names, RESET_SECONDS), None)
+    found = fleet.ask(lambda redis: STANDINGS(redis, names, open_seconds), None)
     if found is None:
-        return {url: Standing(_worst([_state_here(name) for name in _breakers_of(url)]), 0) for url in urls}
+        return {
+            url: Standing(_worst([_state_here(name, open_seconds) for name in _breakers_of(url)]), 0) for url in urls
+        }
     size = len(METHODS) + 1
     each = {url: found[at * size : (at + 1) * size] for at, url in enumerate(urls)}
     return {
@@ -101,6 +107,15 @@ def states_of(base_urls: Iterable[str]) -> dict[str, BreakerState]:
     return {url: standing.breaker for url, standing in standings_of(base_urls).items()}
 
 
+def failing(base_urls: Iterable[str]) -> set[str]:
+    """Return those whose calls fail: a breaker opened within FAILING_SECONDS, or is probed. One round trip.
+
+    One that is half-open was not well again just since it may be tried; only after a while, nobody knows any more.
+    """
+    standings = standings_of(base_urls, open_seconds=FAILING_SECONDS)
+    return {url for url, standing in standings.items() if standing.breaker is BreakerState.OPEN}
+
+
 def claim_probe(base_url: str) -> bool:
     """Return whether this caller, of the whole fleet, is the one to call an instance that is half-open."""
     milliseconds = max(1, int(1000 * RESET_SECONDS))
@@ -109,7 +124,7 @@ def claim_probe(base_url: str) -> bool:
 
 def reset(base_url: str) -> bool:
     """Close the breakers of an instance, as if nothing had been wrong. Return False if Redis is away: nobody heard."""
-    names = _breakers_of(base_url)
+    names = [*_breakers_of(base_url), Keys(base_url, "GET", is_search=True).breaker]
     if fleet.ask(lambda redis: FORGET(redis, names), None) is None:
         return False
     for name in names:
@@ -127,9 +142,15 @@ def forget_failures() -> None:
 # --- One call -------------------------------------------------------------------------------------------------------
 
 
-def _admit(keys: Keys, *, is_new_work: bool) -> _Admitted:
+def _limit(*, is_new_work: bool, is_search: bool) -> int | str:
+    """Return how many calls of this kind there may be at once, '' if any number."""
+    if is_search:
+        return max(1, int(settings.SERVICE_MAX_IN_FLIGHT) // SEARCHES_SHARE)
+    return int(settings.SERVICE_MAX_IN_FLIGHT) if is_new_work else ""
+
+
+def _admit(keys: Keys, limit: int | str) -> _Admitted:
     call_id = secrets.token_hex(8)
-    limit = settings.SERVICE_MAX_IN_FLIGHT if is_new_work else ""
     values = (call_id, call_seconds(), RESET_SECONDS, limit)
     found = fleet.ask(lambda redis: ADMIT(redis, (keys.breaker, keys.in_flight), *values), None)
     if found is None:
@@ -209,12 +230,13 @@ def _admit_here(name: str) -> _Admitted:
     return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
 
 
-def _state_here(name: str) -> BreakerState:
+def _state_here(name: str, open_seconds: float | None = None) -> BreakerState:
     breaker = _breakers.get(name)
     if breaker is None or breaker.current_state == pybreaker.STATE_CLOSED:
         return BreakerState.CLOSED
     opened_at = breaker._state_storage.opened_at  # noqa: SLF001 - pybreaker has no other way
-    waits = opened_at is not None and datetime.now(UTC) < opened_at + timedelta(seconds=RESET_SECONDS)
+    open_for = timedelta(seconds=RESET_SECONDS if open_seconds is None else open_seconds)
+    waits = opened_at is not None and datetime.now(UTC) < opened_at + open_for
     return BreakerState.OPEN if waits or _is_probed(name) else BreakerState.HALF_OPEN
 
 

@@ -22,14 +22,17 @@ KEPT_SECONDS = 24 * 3600
 class Keys:
     base_url: str
     method: str
+    is_search: bool = False
 
     @property
     def breaker(self) -> str:
-        return f"service-breaker:{self.method} {self.base_url}"
+        """Of searches their own: an instance is not ill, nor left alone, since somebody searches for too much."""
+        return f"service-breaker:{'SEARCH' if self.is_search else self.method} {self.base_url}"
 
     @property
     def in_flight(self) -> str:
-        return self.in_flight_of(self.base_url)
+        """Of searches their own: anybody may search, and that must not keep an instance from getting work."""
+        return f"service-searches:{self.base_url}" if self.is_search else self.in_flight_of(self.base_url)
 
     @staticmethod
     def in_flight_of(base_url: str) -> str:

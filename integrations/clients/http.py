@@ -66,13 +66,13 @@ def call(
     idempotency_key: str | None = None,
     heeds_idempotency_key: bool = True,
     is_registered: bool = False,
-    only_asks: bool = False,
+    is_search: bool = False,
 ) -> Any:
     """Send one request and return the parsed JSON of a 2xx answer.
 
     The whole answer, down to the last byte, has SERVICE_TIMEOUT seconds. An instance that was registered, and not named
-    by the settings, is called only at an address that is allowed (integrations.addresses). A POST that `only_asks` is a
-    question like a GET: it may be repeated, and its time-outs do not hold up work. Raises a ServiceError.
+    by the settings, is called only at an address that is allowed (integrations.addresses). A search is a question
+    like a GET, even if it is a POST: it may be repeated, and its time-outs do not hold up work. Raises a ServiceError.
 
     A connection that broke, or did not come about, is tried once more at once, where that cannot do a thing twice. All
     other repeating, which takes longer, is the caller's.
@@ -81,9 +81,9 @@ def call(
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
     is_new_work = idempotency_key is not None
-    only_asks = only_asks or method == "GET"
+    only_asks = is_search or method == "GET"
     is_repeatable = only_asks or (is_new_work and heeds_idempotency_key)
-    with protected(base_url, "GET" if only_asks else method, is_new_work=is_new_work):
+    with protected(base_url, "GET" if only_asks else method, is_new_work=is_new_work, is_search=is_search):
         earn_retry(base_url)
         with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
             try:
@@ -95,19 +95,17 @@ def call(
             time.sleep(random.uniform(*PAUSE_SECONDS))  # noqa: S311 - guards nothing
             try:
                 return _ask(method, url, deadline, json=body, headers=headers)
-            except NotTakenError as error:
-                raise _of_both(first, error) from error
-            except NotFoundError as error:
-                if is_new_work and not isinstance(first, NotTakenError):
-                    raise first from error  # it may have arrived: it is not sure that nobody does the work
-                raise
+            except (NotTakenError, NotFoundError) as error:
+                raise _of_both(first, error, is_new_work=is_new_work) from error
 
 
-def _of_both(first: TransientError, second: NotTakenError) -> TransientError:
-    """Say what went wrong. The first request may have arrived, even if the second certainly did not."""
+def _of_both(first: TransientError, second: NotTakenError | NotFoundError, *, is_new_work: bool) -> ServiceError:
+    """Say what went wrong. The first request may have arrived, even if the second certainly did nothing."""
     if isinstance(first, NotTakenError):
         return second
-    return TransientError(second.reason, second.detail, second.retry_after, no_answer=second.no_answer)
+    if isinstance(second, NotTakenError):
+        return TransientError(second.reason, second.detail, second.retry_after, no_answer=second.no_answer)
+    return first if is_new_work else second
 
 
 @contextmanager

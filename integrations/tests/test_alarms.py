@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from django.utils.translation import get_language
+from django_redis import get_redis_connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from accounts.models import AuditEntry, Mail, User
@@ -35,7 +36,6 @@ from integrations.alarms.services import (
     rule_delete,
 )
 from integrations.clients import breaker
-from integrations.clients.breaker import BreakerState
 from integrations.clients.errors import Reason, TransientError
 from integrations.models import ServiceCheck, ServiceInstance
 from integrations.tasks import delete_old_alarms, evaluate_alarms
@@ -346,6 +346,21 @@ def test_too_few_checks_say_nothing_and_old_ones_neither_so_it_does_not_end(admi
     assert look_at(401) == ["resolved"]
 
 
+def test_of_one_without_a_heartbeat_only_that_is_told(admin, runner):
+    values = {"wait": 60, "resolve_wait": 0}
+    AlarmRule.objects.create(condition=Condition.INSTANCE_DOWN, **values)
+    AlarmRule.objects.create(condition=Condition.CHECK_ERRORS, threshold=50, **values)
+    AlarmRule.objects.create(condition=Condition.LATENCY, threshold=50, percentile=50, **values)
+    checks_of(runner, failed=9, fine=5, latency_ms=900)
+    ServiceCheck.objects.update(at=BEGIN)
+    look_at(0)
+    assert {alarm.condition for alarm in Alarm.objects.all()} == {"check_errors", "latency"}
+    stop_beating(runner)
+    look_at(15)
+    look_at(80)
+    assert [(alarm.condition, alarm.state) for alarm in Alarm.objects.all()] == [("instance_down", "firing")]
+
+
 def test_without_redis_nobody_knows_whether_a_breaker_has_closed(admin, runner, monkeypatch):
     AlarmRule.objects.create(condition=Condition.BREAKER_OPEN, wait=0, resolve_wait=0)
     time_out(runner)
@@ -362,11 +377,19 @@ def test_without_redis_nobody_knows_whether_a_breaker_has_closed(admin, runner, 
     assert look_at(45) == ["resolved"]
 
 
-def test_a_breaker_that_is_half_open_changes_nothing(admin, runner, monkeypatch):
+def test_a_breaker_that_is_half_open_changes_nothing_but_not_for_ever(admin, runner):
     AlarmRule.objects.create(condition=Condition.BREAKER_OPEN, wait=60, resolve_wait=0)
-    states = iter([BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.OPEN, BreakerState.HALF_OPEN])
-    monkeypatch.setattr(conditions, "states_of", lambda urls: dict.fromkeys(urls, next(states)))
-    assert [look_at(seconds)[0] for seconds in (0, 60, 75, 90)] == ["pending", "pending", "firing", "firing"]
+    redis, name = get_redis_connection("default"), f"service-breaker:POST {runner.base_url}"
+
+    def opened(ago):
+        redis.hset(name, "opened_at", redis.time()[0] - ago)
+
+    time_out(runner)
+    seen = [look_at(0)]
+    for seconds, ago in ((60, 30), (75, 0), (90, 30), (105, breaker.FAILING_SECONDS + 1)):
+        opened(ago)
+        seen.append(look_at(seconds))
+    assert seen == [["pending"], ["pending"], ["firing"], ["firing"], ["resolved"]]
 
 
 def test_every_condition_has_somebody_who_looks_and_a_sentence():

@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 from django.core.cache import cache
 from django.utils import timezone
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from accounts.models import AuditEntry
 from accounts.tests.people import client_with_key, person_with
@@ -192,12 +193,14 @@ def test_a_breaker_is_seen_and_reset_with_a_reason(machine, owner, admin_client)
         patch.setattr(services.audit, "record", Mock(side_effect=RuntimeError("no")))
         with pytest.raises(RuntimeError):  # what cannot be written down is not done
             services.breaker_reset(actor=owner, instance=ServiceInstance.objects.get(), reason="restarted")
+    ServiceInstance.objects.update(is_healthy=False, illness="calls_fail")
     assert "Redis is away" in answer.content.decode()
     assert not AuditEntry.objects.filter(action="breaker_reset").exists()  # nobody else would have heard of it
     assert machine.get(path_of(row)).json()["breaker"] == "open"
     admin_client.post(page, act)
     assert machine.get(path_of(row)).json()["breaker"] == "closed"
     assert AuditEntry.objects.get(action="breaker_reset").reason == "restarted"
+    assert ServiceInstance.objects.get().is_healthy is None  # the next check decides
 
 
 def test_the_list_is_filtered_by_kind_at_a_constant_price(machine, django_assert_num_queries):
@@ -254,3 +257,20 @@ def test_who_has_left_is_silent_or_disabled_is_not_counted(client, machine):
     ServiceInstance.objects.update(heartbeat_at=timezone.now(), left_at=timezone.now())
     cache.clear()
     assert client.get("/health/services/runner").json()["total"] == 0
+
+
+def test_a_redis_that_hangs_is_asked_once_in_a_while_and_not_for_each_answer(client, machine, monkeypatch):
+    """Each question would wait for seconds; and anybody may ask."""
+    registered(machine)
+    before = client.get("/health/services").content
+    assert client.get("/health/services").content == before
+    tries = []
+
+    def hangs(_alias):
+        tries.append(1)
+        raise RedisTimeoutError
+
+    monkeypatch.setattr(fleet, "get_redis_connection", hangs)
+    for _ in range(3):
+        assert client.get("/health/services").content == before
+    assert len(tries) == 1

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -395,6 +396,31 @@ class TestCallsInFlight:
                 assert standings_of([URL])[URL].in_flight == 3
         with protected(URL, "POST", is_new_work=True):
             assert standings_of([URL])[URL].in_flight == 1
+
+    def test_searches_have_a_limit_of_their_own_and_keep_out_no_work(self, settings):
+        settings.SERVICE_MAX_IN_FLIGHT = 4
+        search = {"method": "GET", "is_search": True}
+        with protected(URL, **search):
+            with pytest.raises(NotTakenError) as raised, protected(URL, **search):
+                pass
+            assert raised.value.reason is Reason.BUSY
+            assert standings_of([URL])[URL].in_flight == 0
+            with ExitStack() as stack:
+                for _ in range(4):
+                    stack.enter_context(protected(URL, "POST", is_new_work=True))
+        with protected(URL, **search):
+            pass
+
+    def test_searches_that_time_out_hold_up_searches_alone(self):
+        for _ in range(breaker.FAILURES):
+            with pytest.raises(TransientError), protected(URL, "GET", is_search=True):
+                raise TIME_OUT
+        with pytest.raises(NotTakenError), protected(URL, "GET", is_search=True):
+            pass
+        assert (state(), breaker.failing([URL])) == (BreakerState.CLOSED, set())
+        assert reset(URL)
+        with protected(URL, "GET", is_search=True):
+            pass
 
     def test_the_calls_of_a_process_that_died_are_forgotten(self, settings):
         settings.SERVICE_MAX_IN_FLIGHT = 1

@@ -1,16 +1,22 @@
 """How instances fall ill and are well again, and what is kept of it."""
 
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 import pytest
 from django.utils import timezone
+from django_redis import get_redis_connection
 
 from gateway.health import NotReadyError
 from gateway.locks import alone
 from integrations import health
+from integrations.clients import breaker
+from integrations.clients.breaker import protected
+from integrations.clients.errors import Reason, TransientError
 from integrations.events import service_changed
 from integrations.health import Look, call_failed, check_instances, checked
 from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState, Source
+from integrations.registry import choose, instance_of
 from integrations.tasks import check_services, delete_old_checks
 
 pytestmark = pytest.mark.django_db
@@ -67,6 +73,66 @@ def test_calls_that_fail_count_like_checks_and_are_no_checks(runner):
     assert (runner.is_healthy, runner.health_reason, runner.public_reason) == (False, "timeout", "calls_fail")
     assert ServiceCheck.objects.count() == 1
     call_failed(ServiceKind.RUNNER, "http://nobody", "timeout")
+
+
+def test_one_that_hangs_in_all_but_its_check_is_ill_until_a_call_was_good(server, transactional_db):
+    """Else it would be well and ill by turns, and nobody hear of it."""
+
+    def call(error=None):
+        with suppress(TransientError), protected(server.url, "POST"):
+            if error is not None:
+                raise error
+
+    def after_rounds(number):
+        seen = []
+        for _ in range(number):
+            check_instances()
+            row.refresh_from_db()
+            with suppress(NotReadyError):
+                health._check(ServiceKind.RUNNER)()
+                assert row.is_healthy
+            seen.append((row.is_healthy, row.public_reason))
+        return seen
+
+    server.says({"status": "ok"})
+    [row] = runners(server.url)
+    assert after_rounds(1) == [(True, "")]
+    for _ in range(breaker.FAILURES):
+        call(TransientError(Reason.TIMEOUT, no_answer=True))
+    assert after_rounds(3) == [(False, "calls_fail")] * 3
+    redis, name = get_redis_connection("default"), f"service-breaker:POST {server.url}"
+    redis.hincrbyfloat(name, "opened_at", -breaker.RESET_SECONDS - 1)
+    assert after_rounds(2) == [(False, "calls_fail")] * 2  # it may be tried, which says nothing yet
+    [other] = runners(f"{server.url}/other", is_healthy=True)
+    assert choose(ServiceKind.RUNNER).base_url == server.url  # one call finds out, though it is ill
+    assert choose(ServiceKind.RUNNER).base_url == other.base_url
+    other.delete()
+    call()
+    assert after_rounds(2) == [(False, "calls_fail"), (True, "")]
+    for _ in range(breaker.FAILURES):
+        call(TransientError(Reason.ERROR))
+    assert after_rounds(1) == [(False, "calls_fail")]
+    redis.hincrbyfloat(name, "opened_at", -breaker.FAILING_SECONDS - 1)  # nobody called it any more
+    assert after_rounds(2)[-1] == (True, "")
+    server.says({"status": "DOWN"})
+    for _ in range(breaker.FAILURES):
+        call(TransientError(Reason.ERROR))
+    assert after_rounds(2)[-1] == (False, "says_so")
+
+
+def test_what_nobody_checks_any_more_is_not_called_well_and_gets_work_all_the_same(runner, client):
+    looks(runner, OK)
+    long_ago = timezone.now() - timedelta(seconds=61)
+    ServiceInstance.objects.update(checked_at=long_ago)
+    runner.refresh_from_db()
+    assert (runner.state, runner.reason) == ("unhealthy", "was not checked lately")
+    body = client.get("/health/services/runner").json()
+    [public] = body["instances"]
+    assert (body["status"], public["state"], public["reason"]) == ("unavailable", "unhealthy", "not_checked")
+    assert datetime.fromisoformat(public["checked_at"]) - long_ago < timedelta(seconds=1)
+    assert not instance_of(runner).may_be_ill
+    looks(runner, OK)
+    assert runner.state == "healthy"
 
 
 def test_one_that_was_deregistered_meanwhile_is_no_error(runner):

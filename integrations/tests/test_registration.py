@@ -140,9 +140,27 @@ def test_nobody_has_too_many_and_the_silent_make_room(machine, monkeypatch):
     ServiceInstance.objects.filter(id=rows[0]["id"]).update(heartbeat_at=timezone.now() - timedelta(seconds=61))
     registered(machine)
     problem_of(machine.get(path_of(rows[0])), ErrorCode.NOT_FOUND)
+
+
+def test_whoever_left_first_is_forgotten_first_but_not_what_an_administrator_disabled(machine, monkeypatch):
+    """A service whose copies have a new address each must not be locked out by those that left."""
     monkeypatch.setattr(services, "MAX_KEPT", 3)
-    machine.delete(path_of(rows[1]))
-    problem_of(machine.post(SERVICES, {**ONE, "base_url": "http://127.0.0.1:3"}), ErrorCode.TOO_MANY_SERVICES)
+
+    def comes_and_goes(port):
+        row = registered(machine, base_url=f"http://127.0.0.1:{port}")
+        assert machine.delete(path_of(row)).status_code == 204
+
+    def known():
+        return sorted(int(row.base_url[-1]) for row in ServiceInstance.objects.all())
+
+    comes_and_goes(1)
+    ServiceInstance.objects.update(is_disabled=True)
+    for port in (3, 2, 4, 5):
+        comes_and_goes(port)
+    assert known() == [1, 4, 5]
+    ServiceInstance.objects.update(is_disabled=True)
+    problem_of(machine.post(SERVICES, {**ONE, "base_url": "http://127.0.0.1:6"}), ErrorCode.TOO_MANY_SERVICES)
+    assert known() == [1, 4, 5]
 
 
 @pytest.mark.parametrize("seconds", [14, 3601])
@@ -159,6 +177,18 @@ def test_a_request_that_is_sent_again_is_a_heartbeat(machine):
         assert (row.has_gone(), row.is_healthy) == (False, None)
         ServiceInstance.objects.update(is_healthy=True)
         ServiceInstance.objects.update(heartbeat_at=timezone.now() - LONG_AGO)
+
+
+def test_what_is_sent_again_when_it_has_left_registers_it_anew(machine):
+    """The answer of then would say that it is there."""
+    first = machine.post(SERVICES, ONE, HTTP_IDEMPOTENCY_KEY="start 1").json()
+    machine.delete(path_of(first))
+    answer = machine.post(SERVICES, ONE, HTTP_IDEMPOTENCY_KEY="start 1")
+    assert (answer.status_code, answer.json()["id"]) == (201, first["id"])
+    assert machine.get(path_of(first)).status_code == 200
+    machine.delete(path_of(first))
+    registered(other_machine())
+    problem_of(machine.post(SERVICES, ONE, HTTP_IDEMPOTENCY_KEY="start 1"), ErrorCode.SERVICE_EXISTS)
 
 
 def test_one_that_is_deleted_while_it_registers_is_new(owner, monkeypatch):

@@ -218,6 +218,17 @@ def test_the_instances_of_the_settings_are_there_before_the_first_check():
     assert turns().keys() == {ONE, TWO, THREE}
 
 
+def test_those_that_left_are_not_looked_at_but_for_those_that_the_settings_name():
+    """A choice must not cost more with each that left; and what was disabled stays so."""
+    change(TWO, is_disabled=True, left_at=timezone.now())
+    instance("http://gone", left_at=timezone.now())
+    assert [(each.base_url, each.takes_work) for each in instances(RUNNER)] == [
+        (ONE, True),
+        (THREE, True),
+        (TWO, False),
+    ]
+
+
 def test_without_any_instance_the_error_says_so():
     with pytest.raises(TransientError):
         choose(ServiceKind.ARCHIVE)

@@ -54,7 +54,7 @@ class TestRepeating:
         [
             ("GET", {}, True),
             ("POST", {"idempotency_key": "k"}, True),
-            ("POST", {"only_asks": True}, True),
+            ("POST", {"is_search": True}, True),
             ("POST", {}, False),
             ("POST", {"idempotency_key": "k", "heeds_idempotency_key": False}, False),
         ],
