@@ -46,7 +46,7 @@ def archive_search(
     """
     request = SearchRequest(q, tags or [], min_success_rate, WINDOW, offset)
     try:
-        client = cast("ArchiveClient", client_for(choose(ServiceKind.ARCHIVE)))
+        client = cast("ArchiveClient", client_for(choose(ServiceKind.ARCHIVE, may_probe=False)))
         found = client.search(request)
     except ServiceError as error:
         failure = failure_of(Stage.ARCHIVE, error)

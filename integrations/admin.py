@@ -38,7 +38,7 @@ STATE_COLOURS: dict[str, str] = {
 }
 BREAKERS = {
     BreakerState.CLOSED: _("closed: it is called"),
-    BreakerState.OPEN: _("open: it timed out several times, and is left alone for a while"),
+    BreakerState.OPEN: _("open: calls failed several times, and it is left alone for a while"),
     BreakerState.HALF_OPEN: _("half open: one call finds out whether it is well again"),
 }
 MAX_TAGS, MAX_TAG = 20, 50

@@ -97,6 +97,8 @@ def checked(instance_id: UUID, look: Look) -> None:
         row.checked_at = timezone.now()
         if look.ok and look.calls_fail:
             row.failures_in_row = FALL  # there were that many, or its breaker would not have opened
+            if row.is_healthy is False:  # whatever was wrong before
+                row.health_reason, row.illness = CALLS_FAIL, str(Illness.CALLS_FAIL)
             _count(row, ok=False, reason=CALLS_FAIL, illness=Illness.CALLS_FAIL)
         else:
             _count(row, ok=look.ok, reason=look.reason, illness=look.illness)
@@ -112,10 +114,18 @@ def call_failed(kind: ServiceKind, base_url: str, reason: str) -> None:
 
 
 def remember_summary(kind: ServiceKind) -> None:
-    """Keep whether any of this kind is well and takes work: the readiness check must not wait for a database."""
+    """Keep whether any of this kind is well and takes work: the readiness check must not wait for a database.
+
+    One whose check is good though its calls fail will do: they may fail because of what was asked, and who keeps
+    clients away because of it keeps away the calls that would find out.
+    """
     there = ServiceInstance.objects.filter(kind=kind, left_at=None)
-    healthy = any(row.state is ServiceState.HEALTHY for row in there)
+    healthy = any(row.state is ServiceState.HEALTHY or _only_calls_fail(row) for row in there)
     cache.set(_summary_key(kind), healthy, timeout=SUMMARY_KEPT_SECONDS)
+
+
+def _only_calls_fail(row: ServiceInstance) -> bool:
+    return row.takes_work and row.illness == Illness.CALLS_FAIL and not row.is_overlooked()
 
 
 def old_checks_delete(*, batch: int = 1000) -> int:

@@ -77,7 +77,12 @@ def _holder(kind: ServiceKind, base_url: str) -> Instance:
 
 
 def choose(
-    kind: ServiceKind, *, tag: str | None = None, prefer: str | None = None, avoid: str | None = None
+    kind: ServiceKind,
+    *,
+    tag: str | None = None,
+    prefer: str | None = None,
+    avoid: str | None = None,
+    may_probe: bool = True,
 ) -> Instance:
     """Return the instance to call: the one that has the work already, else the next of those that are well.
 
@@ -86,7 +91,8 @@ def choose(
     the whole fleet, which finds out.
 
     `tag` is one that the instance must have, unless it is one of other services only. `prefer` and `avoid` are base
-    URLs; who has work already is asked after it whatever became of it, and nobody else is.
+    URLs; who has work already is asked after it whatever became of it, and nobody else is. Without
+    `may_probe` none is taken to find out how it is: a search, say, tells nothing of how it does its work.
 
     Raises TransientError if there is none, NotTakenError (busy) if all have as many calls as they may have.
     """
@@ -99,7 +105,7 @@ def choose(
     if not usable:
         raise TransientError(Reason.UNAVAILABLE)
     standings = standings_of(each.base_url for each in usable)
-    candidates = _candidates(usable, standings, avoid)
+    candidates = _candidates(usable, standings, avoid, may_probe=may_probe)
     free = [each for each in candidates if _is_free(standings[each.base_url])]
     if not free:
         raise NotTakenError(Reason.BUSY)
@@ -109,11 +115,13 @@ def choose(
     return _next_in_turn(kind, others)
 
 
-def _candidates(usable: list[Instance], standings: dict[str, Standing], avoid: str | None) -> list[Instance]:
+def _candidates(
+    usable: list[Instance], standings: dict[str, Standing], avoid: str | None, *, may_probe: bool
+) -> list[Instance]:
     """Return those that may get the call, the best that there are."""
     healthy = [each for each in usable if not each.may_be_ill]
     well = [each for each in healthy if standings[each.base_url].breaker is BreakerState.CLOSED]
-    for each in (each for each in usable if not each.may_be_ill or each.only_calls_fail):
+    for each in (each for each in usable if may_probe and (not each.may_be_ill or each.only_calls_fail)):
         standing = standings[each.base_url]
         may_be_probed = standing.breaker is BreakerState.HALF_OPEN and _is_free(standing) and each.base_url != avoid
         if may_be_probed and (not well or claim_probe(each.base_url)):

@@ -275,7 +275,7 @@ def left_instances_delete() -> None:
 
 
 def breaker_reset(*, actor: User, instance: ServiceInstance, reason: str) -> None:
-    """Let an instance be called again at once, though it timed out several times.
+    """Let an instance be called again at once, though calls failed several times.
 
     Raises ApiError (service_unavailable) without Redis: the other processes would not hear of it.
     """

@@ -223,6 +223,21 @@ class TestCancel:
         task = f"{sandbox.runner.url}/tasks/{runs_at_the_runner(command).last().remote_id}"
         assert requests.get(task, timeout=5).json()["status"] == "cancelled"
 
+    def test_so_is_work_though_the_runner_does_not_know_the_call_just_now(self, alice, sandbox):
+        """A 404 to a hand-over, as of a proxy before it, does not say that it never got the one before."""
+        sandbox.runner.faults(
+            {"kind": "lost_answer", "path": "/run", "times": 2}, {"kind": "fail", "path": "/run", "status": 404}
+        )
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runs_at_the_runner)
+        command_cancel(command=command)
+        engine.advance(command.id)
+        assert Command.objects.get(id=command.id).status == Status.CANCELLING
+        sandbox.runner.behave()
+        command = drive(command)
+        assert command.status == Status.CANCELLED
+        task = f"{sandbox.runner.url}/tasks/{runs_at_the_runner(command).last().remote_id}"
+        assert requests.get(task, timeout=5).json()["status"] == "cancelled"
+
     def test_what_was_never_handed_over_is_given_to_nobody_to_be_cancelled(self, alice, sandbox, monkeypatch):
         def fails(*_args):
             raise OSError("the disk is away")

@@ -41,7 +41,7 @@ OF_NO_SERVICE = (Condition.QUEUE_LENGTH, Condition.STUCK_COMMANDS)
 SENTENCES = {
     Condition.INSTANCE_DOWN: _("%(subject)s is down: %(detail)s"),
     Condition.SERVICE_DOWN: _("No instance of the service %(subject)s is healthy."),
-    Condition.BREAKER_OPEN: _("%(subject)s timed out several times, and is left alone."),
+    Condition.BREAKER_OPEN: _("Calls of %(subject)s failed several times, and it is left alone."),
     Condition.CHECK_ERRORS: _("%(value)s %% of the health checks of %(subject)s fail."),
     Condition.CALL_ERRORS: _("%(value)s %% of the work that the service %(subject)s is given fails."),
     Condition.LATENCY: _("%(subject)s is slow: it answers health checks in %(value)s ms."),

@@ -37,7 +37,7 @@ class ServiceOutput(serializers.ModelSerializer[ServiceInstance]):
     state = serializers.ChoiceField(choices=[choice for choice in ServiceState.choices if choice[0] != "left"])
     reason = serializers.CharField(help_text="Why it is unhealthy; empty if it is not.")
     since = serializers.DateTimeField(allow_null=True, help_text="Of its health.")
-    breaker = serializers.SerializerMethodField(help_text="`open`: it timed out several times, and is left alone.")
+    breaker = serializers.SerializerMethodField(help_text="`open`: calls failed several times, and it is left alone.")
     latency = serializers.SerializerMethodField(help_text="Of the checks of the last quarter of an hour.")
     last_checks = serializers.SerializerMethodField()
 

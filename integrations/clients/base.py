@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, StrictStr, ValidationError
 
-from integrations.clients.errors import InvalidAnswerError
+from integrations.clients.errors import InvalidAnswerError, NotFoundError, Reason, TransientError
 from integrations.clients.http import call, printable
 from integrations.registry import Instance, ServiceKind
 
@@ -67,9 +67,13 @@ class StageClient(ABC, Generic[Request]):
     def recover(self, request: Request, *, idempotency_key: str) -> WorkReport:
         """Find out what became of work whose hand-over was not answered.
 
-        Handing it over once more tells, as the service does it once. Raises NotFoundError if it never got it.
+        Handing it over once more tells, as the service does it once. Raises NotFoundError if it never got it: where it
+        can be asked, which a 404 to a hand-over does not say.
         """
-        return self.submit(request, idempotency_key=idempotency_key)
+        try:
+            return self.submit(request, idempotency_key=idempotency_key)
+        except NotFoundError as error:
+            raise TransientError(Reason.UNAVAILABLE, error.detail) from error
 
     @abstractmethod
     def report(self, remote_id: str) -> WorkReport:

@@ -227,7 +227,12 @@ def _admit_here(name: str) -> _Admitted:
     if state is BreakerState.OPEN or _probing.setdefault(name, until) is not until:
         raise NotTakenError(Reason.LEFT_ALONE)
     breaker.half_open()
-    return _Admitted(breaker, is_probe=True, leave=lambda: _probing.pop(name, None))
+
+    def leave() -> None:
+        if _probing.get(name) is until:
+            _probing.pop(name, None)
+
+    return _Admitted(breaker, is_probe=True, leave=leave)
 
 
 def _state_here(name: str, open_seconds: float | None = None) -> BreakerState:

@@ -115,7 +115,6 @@ FAIL = Script(f"""
 if not unchanged() then
   return 0
 end
-redis.call('EXPIRE', KEYS[1], ARGV[4])
 local failures = redis.call('HINCRBY', KEYS[1], 'failures', 1)
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return failures

@@ -83,7 +83,7 @@ def call(
     is_new_work = idempotency_key is not None
     only_asks = is_search or method == "GET"
     is_repeatable = only_asks or (is_new_work and heeds_idempotency_key)
-    with protected(base_url, "GET" if only_asks else method, is_new_work=is_new_work, is_search=is_search):
+    with protected(base_url, "POST" if is_new_work else "GET", is_new_work=is_new_work, is_search=is_search):
         earn_retry(base_url)
         with _limited(settings.SERVICE_TIMEOUT, is_registered=is_registered) as deadline:
             try:

@@ -184,7 +184,7 @@ def test_a_breaker_is_seen_and_reset_with_a_reason(machine, owner, admin_client)
             raise TransientError(Reason.TIMEOUT, no_answer=True)
     assert machine.get(path_of(row)).json()["breaker"] == "open"
     page = "/admin/integrations/serviceinstance/"
-    assert "timed out several times" in admin_client.get(f"{page}{row['id']}/change/").content.decode()
+    assert "calls failed several times" in admin_client.get(f"{page}{row['id']}/change/").content.decode()
     act = {"action": "reset_breakers", "_selected_action": [row["id"]], "confirmed": "yes", "reason": "restarted"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fleet, "ask", lambda _question, otherwise: otherwise)

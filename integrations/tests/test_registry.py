@@ -118,6 +118,7 @@ def test_one_whose_breaker_is_open_is_not_chosen_and_then_by_one_call_that_finds
             raise TransientError(Reason.TIMEOUT, no_answer=True)
     assert turns(number=6).keys() == {ONE, THREE}
     get_redis_connection("default").hset(f"service-breaker:POST {TWO}", "opened_at", 1)
+    assert {choose(RUNNER, may_probe=False).base_url for _ in range(6)} == {ONE, THREE}  # which takes nobody's turn
     assert turns(number=30)[TWO] == 1
     with protected(TWO, "POST"):
         assert turns(number=6).keys() == {ONE, THREE}
