@@ -306,6 +306,22 @@ def test_a_part_that_ends_later_is_not_called_a_failed_start(tmp_path, monkeypat
         system._start_and_watch(unused)
 
 
+def test_a_stand_in_keeps_its_port_while_nobody_else_has_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+
+    def port() -> int:
+        with System()._same_port_as_before("runner") as listening:
+            return int(listening.getsockname()[1])
+
+    first = port()
+    assert port() == first
+    with socket.create_server(("127.0.0.1", first)):
+        other = port()
+    assert other != first
+    (tmp_path / "sandbox" / "runner.port").write_text("no port")
+    assert port() > 0
+
+
 @pytest.mark.slow
 def test_it_starts_in_a_folder_with_an_odd_name_and_leaves_its_mode_alone(tmp_path):
     folder = tmp_path / 'it\'s a "folder"'

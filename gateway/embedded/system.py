@@ -144,13 +144,27 @@ class System:
             variable = f"{name.upper()}_URLS"
             if self.env.get(variable):
                 continue
-            with socket.create_server(("127.0.0.1", 0)) as listening:
+            state = str(self.folder / "sandbox")
+            with self._same_port_as_before(name) as listening:
                 fd, port = listening.fileno(), listening.getsockname()[1]
-                state = str(self.folder / "sandbox")
                 command = [sys.executable, "-m", "integrations.sandbox", name, "--fd", str(fd), "--state-dir", state]
                 command += self._dialect_of(name)
                 self._start(name, command, fd=fd)
             self.env[variable] = f"http://127.0.0.1:{port}"
+
+    def _same_port_as_before(self, name: str) -> socket.socket:
+        """Open the port that a stand-in had at the last start: it is asked only there for the work that it was given.
+
+        Another one if somebody else has it by now.
+        """
+        file = self.folder / "sandbox" / f"{name}.port"
+        file.parent.mkdir(exist_ok=True)
+        try:
+            listening = socket.create_server(("127.0.0.1", int(file.read_text())))
+        except (OSError, ValueError, OverflowError):
+            listening = socket.create_server(("127.0.0.1", 0))
+        file.write_text(str(listening.getsockname()[1]))
+        return listening
 
     def _dialect_of(self, name: str) -> list[str]:
         """Let a stand-in speak as the gateway expects it of the service."""
