@@ -115,6 +115,8 @@ def test_a_worker_that_dies_at_some_lines_loses_and_doubles_nothing(alice, sandb
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
+# Of a process that dies the kernel closes the files. Here they are left over, and the warning comes later.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @many_deaths
 def test_a_worker_that_dies_at_any_line_loses_and_doubles_nothing(alice, sandbox, second_runner):
     """With another runner, which must not be given what the first one may have."""
