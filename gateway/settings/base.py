@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import django_stubs_ext
 import environ
@@ -198,6 +199,7 @@ SPECTACULAR_SETTINGS = {
 
 def redis_settings(url: str) -> dict[str, object]:
     """Return the settings that follow from the address of a Redis."""
+    database = urlsplit(url).path.strip("/")
     return {
         "CACHES": {
             "default": {
@@ -214,7 +216,8 @@ def redis_settings(url: str) -> dict[str, object]:
                 "CONFIG": {
                     # A Redis that hangs must not hold up whoever has news.
                     "hosts": [{"address": url, "socket_connect_timeout": 2, "socket_timeout": 5}],
-                    "prefix": "gateway",
+                    # Redis publishes to all of its databases: two gateways on one Redis must not hear each other.
+                    "prefix": "gateway" if database in ("", "0") else f"gateway-{database}",
                 },
             }
         },

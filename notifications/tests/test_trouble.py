@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from channels.layers import get_channel_layer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.db import OperationalError
 
 from accounts.models.sessions import SessionEnd
@@ -219,6 +220,23 @@ def own_redis(tmp_path, settings):
     settings.CHANNEL_LAYERS = redis_settings(own.url)["CHANNEL_LAYERS"]
     yield own
     own.stop()
+
+
+@pytest.mark.security
+@pytest.mark.security_access
+async def test_two_gateways_on_one_redis_do_not_hear_each_other(own_redis):
+    """Redis publishes to all of its databases, and rooms such as `services` have the same name everywhere."""
+    ours, theirs = (
+        RedisPubSubChannelLayer(**redis_settings(f"{own_redis.url}/{number}")["CHANNEL_LAYERS"]["default"]["CONFIG"])
+        for number in (0, 1)
+    )
+    name = await ours.new_channel()
+    await ours.group_add("services", name)
+    await theirs.group_send("services", {"type": "theirs"})
+    await ours.group_send("services", {"type": "ours"})
+    assert await ours.receive(name) == {"type": "ours"}
+    await ours.flush()
+    await theirs.flush()
 
 
 def test_redis_may_be_restarted_and_no_event_is_missed(own_redis, alice, dial_as, monkeypatch):
