@@ -120,12 +120,9 @@ def check_reachable_part(base_url: str) -> None:
     """
     host = urlsplit(base_url).hostname or ""
     try:
-        found = [str(ip_address(host))]
-    except ValueError:
-        try:
-            found = addresses_of(host)
-        except OSError:
-            raise AddressError(_("Its host name cannot be resolved.")) from None
+        found = addresses_of(host)
+    except OSError:
+        raise AddressError(_("Its host name cannot be resolved.")) from None
     if not all(is_allowed(address) for address in found):
         raise AddressError(_("Its host has an address that is not allowed."))
 

@@ -3,11 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
-from hashlib import sha1
 from typing import Any, TypeVar
 
 from django_redis import get_redis_connection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +52,6 @@ class Script:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._sha = sha1(source.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
     def __call__(self, redis: Any, keys: Iterable[str], *values: str | float) -> Any:
-        names = list(keys)
-        try:
-            return redis.evalsha(self._sha, len(names), *names, *values)
-        except NoScriptError:  # it has not seen it since it was started
-            return redis.eval(self._source, len(names), *names, *values)
+        return redis.register_script(self._source)(keys=list(keys), args=values)  # tells Redis the source if need be

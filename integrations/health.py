@@ -95,13 +95,14 @@ def checked(instance_id: UUID, look: Look) -> None:
             return  # it left meanwhile
         ServiceCheck.objects.create(instance=row, ok=look.ok, reason=look.reason, latency_ms=look.latency_ms)
         row.checked_at = timezone.now()
+        reason, illness = look.reason, look.illness
         if look.ok and look.calls_fail:
+            reason, illness = CALLS_FAIL, Illness.CALLS_FAIL
             row.failures_in_row = FALL  # there were that many, or its breaker would not have opened
-            if row.is_healthy is False:  # whatever was wrong before
-                row.health_reason, row.illness = CALLS_FAIL, str(Illness.CALLS_FAIL)
-            _count(row, ok=False, reason=CALLS_FAIL, illness=Illness.CALLS_FAIL)
-        else:
-            _count(row, ok=look.ok, reason=look.reason, illness=look.illness)
+        ok = look.ok and not look.calls_fail
+        if not ok and row.is_healthy is False:  # a check knows what is wrong now; a call knows less
+            row.health_reason, row.illness = reason[:200], str(illness)
+        _count(row, ok=ok, reason=reason, illness=illness)
 
 
 def call_failed(kind: ServiceKind, base_url: str, reason: str) -> None:
@@ -146,8 +147,6 @@ def _count(row: ServiceInstance, *, ok: bool, reason: str, illness: Illness) -> 
     elif not ok and row.is_healthy is not False and (first or row.failures_in_row >= FALL):
         row.is_healthy, row.health_since, row.health_reason = False, timezone.now(), reason[:200]
         row.illness = str(illness)
-    elif not ok and row.illness == Illness.CALLS_FAIL != illness:  # the check fails too: no call need find that out
-        row.health_reason, row.illness = reason[:200], str(illness)
     row.save(
         update_fields=[
             *("is_healthy", "health_since", "health_reason", "illness"),

@@ -158,7 +158,6 @@ def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | 
                 "next_attempt_at": retry_at.isoformat().replace("+00:00", "Z"),
             }
             command_event(command, "retrying", lease_owner=command.lease_owner, data=data)
-        run.not_taken = failure.not_taken and not run.remote_id
         finish_run(run, Outcome.FAILED, code=failure.code, cause=failure.cause)
     return retry_at
 

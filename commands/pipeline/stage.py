@@ -80,7 +80,7 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
     except TransientError as error:
         failure = failure_of(stage, error)
         look_again_at = busy_until(runs) if failure.busy else None
-        return look_again_at or run_failed(command, begin_run(command, stage, attempt, base_url), failure)
+        return look_again_at or _failed(command, begin_run(command, stage, attempt, base_url), failure)
     run = begin_run(command, stage, attempt, base_url)
 
     def submit() -> WorkReport:

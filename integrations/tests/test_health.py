@@ -15,7 +15,7 @@ from integrations.clients.breaker import protected
 from integrations.clients.errors import Reason, TransientError
 from integrations.events import service_changed
 from integrations.health import Look, call_failed, check_instances, checked
-from integrations.models import ServiceCheck, ServiceInstance, ServiceKind, ServiceState, Source
+from integrations.models import Illness, ServiceCheck, ServiceInstance, ServiceKind, ServiceState, Source
 from integrations.registry import choose, instance_of
 from integrations.tasks import check_services, delete_old_checks
 
@@ -123,6 +123,15 @@ def test_one_that_hangs_in_all_but_its_check_is_ill_until_a_call_was_good(server
         health._check(ServiceKind.RUNNER)()
     server.says({"status": "ok"})
     assert after_rounds(1) == [(False, "calls_fail")]  # the check is good again: now only a call is missing
+
+
+def test_one_that_is_ill_says_what_its_last_check_found(transactional_db):
+    [row] = runners("http://runner")
+    for illness in (Illness.SAYS_SO, Illness.NO_ANSWER):
+        checked(row.id, Look(ok=False, reason=f"of {illness}", latency_ms=None, illness=illness))
+    call_failed(ServiceKind.RUNNER, row.base_url, "timeout")  # which the check explains
+    row.refresh_from_db()
+    assert (row.illness, row.health_reason) == (Illness.NO_ANSWER, "of no_answer")
 
 
 def test_what_nobody_checks_any_more_is_not_called_well_and_gets_work_all_the_same(runner, client):
