@@ -25,6 +25,7 @@ from accounts import sign_in_cache
 from accounts.models import DeviceSession, User
 from accounts.services.sessions import session_open
 from accounts.tokens import TokenPair, tokens_of
+from commands import events
 from commands.models import Command
 from commands.pipeline import engine
 from commands.states import Stage
@@ -163,6 +164,12 @@ def _nothing_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
     retries.forget_retries()
     sign_in_cache.believe_again()
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are broadcast by whoever recorded them: no thread is left over, and what was sent is there at once."""
+    monkeypatch.setattr(events, "hand_over", lambda event: events.events_broadcast([event]))
 
 
 def start_service(name: str, folder: Path, *options: str, port: int = 0) -> tuple[SandboxService, Child]:

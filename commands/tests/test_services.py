@@ -290,11 +290,11 @@ class TestBroadcast:
     def test_what_did_not_get_through_is_sent_again_until_it_does(self, alice):
         heard = []
 
-        def listener(event, **_kwargs):
+        def listener(events, **_kwargs):
             if not heard:
                 heard.append("failed")
                 raise ConnectionError
-            heard.append(event.seq)
+            heard.extend(event.seq for event in events)
 
         command_event_recorded.connect(listener)
         try:
@@ -312,8 +312,8 @@ class TestBroadcast:
     def test_nothing_is_told_of_what_was_rolled_back(self, alice):
         heard = []
 
-        def listener(event, **_kwargs):
-            heard.append(event.event)
+        def listener(events, **_kwargs):
+            heard.extend(event.event for event in events)
 
         command = command_submit(user=alice, text="echo hello")
         command_event_recorded.connect(listener)

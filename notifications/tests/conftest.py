@@ -185,7 +185,7 @@ def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcast, "_send", _drop)
 
 
-def _drop(_group: str, _message: dict[str, Any]) -> None:
+def _drop(*_messages: tuple[str, dict[str, Any]]) -> None:
     pass
 
 
