@@ -139,9 +139,12 @@ class Command(models.Model):
 
 
 class CommandEvent(models.Model):
-    """One numbered thing that happened to a command: history, audit, outbox and replay log at once."""
+    """One numbered thing that happened to a command: history, audit, outbox and replay log at once.
 
-    id = models.BigAutoField(primary_key=True)
+    On PostgreSQL the table is partitioned by months (commands.partitions).
+    """
+
+    pk = models.CompositePrimaryKey("command_id", "seq")
     command = models.ForeignKey(Command, on_delete=models.CASCADE, related_name="events", db_index=False)
     seq = models.PositiveIntegerField()
     event = models.CharField(max_length=30)
@@ -154,7 +157,6 @@ class CommandEvent(models.Model):
 
     class Meta:
         ordering = ("command", "seq")
-        constraints: ClassVar = [models.UniqueConstraint(fields=["command", "seq"], name="event_seq_unique")]
         indexes: ClassVar = [
             models.Index(fields=["at"], name="event_to_broadcast", condition=Q(broadcast_at__isnull=True))
         ]

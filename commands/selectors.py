@@ -72,7 +72,7 @@ def visible_last_seqs(*, user: User, command_ids: Iterable[UUID]) -> dict[UUID, 
 def events_not_broadcast(*, now: datetime) -> list[CommandEvent]:
     """Return events whose process died, or could not reach the listeners, right after the commit."""
     waiting = CommandEvent.objects.filter(broadcast_at=None, at__lt=now - BROADCAST_GRACE)
-    return list(waiting.order_by("at", "id")[:BROADCAST_LIMIT])
+    return list(waiting.order_by("at", "command_id", "seq")[:BROADCAST_LIMIT])
 
 
 def waiting_for(command: Command, runs: list[StageRun]) -> str | None:

@@ -6,6 +6,7 @@ from django.utils import timezone
 from commands.dispatch import dispatch
 from commands.events import events_broadcast
 from commands.leases import take_due_for_dispatch
+from commands.partitions import months_make
 from commands.pipeline import engine
 from commands.selectors import events_not_broadcast
 from commands.states import Stage
@@ -33,6 +34,12 @@ def sweep() -> None:
 def rebroadcast() -> None:
     """Broadcast what was committed and not sent, because the process died or Redis was away."""
     events_broadcast(events_not_broadcast(now=timezone.now()))
+
+
+@shared_task
+def make_months() -> None:
+    """Make the partitions of events ahead of time."""
+    months_make()
 
 
 @shared_task

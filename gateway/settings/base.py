@@ -281,6 +281,7 @@ for _task, _hours in {
     "integrations.tasks.delete_old_checks": 1,
     "integrations.tasks.delete_left_services": 1,
     "commands.tasks.delete_old_steps": 6,
+    "commands.tasks.make_months": 6,
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
 
