@@ -31,7 +31,7 @@ STATUS_COLOURS = {
 
 @figures
 def _figures() -> Iterator[Figure]:
-    unfinished = Command.objects.filter(dispatch_at__isnull=False)
+    unfinished = Command.objects.filter(finished_at=None)
     yield Figure(_("commands not finished"), unfinished, {"finished": "no"})
     since = timezone.now() - timedelta(days=1)
     failed = Command.objects.filter(pk__gte=first_id_at(since), status=Status.FAILED)
@@ -49,7 +49,7 @@ class UnfinishedFilter(RadioFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Command]) -> QuerySet[Command]:
         if self.value() in ("no", "yes"):
-            return queryset.filter(dispatch_at__isnull=self.value() == "yes")
+            return queryset.filter(finished_at__isnull=self.value() == "no")
         return queryset
 
 
@@ -135,7 +135,7 @@ class CommandAdmin(ReadOnlyAdmin[Command]):
                 )
             },
         ),
-        (_("Work"), {"fields": ("lease_owner", "lease_expires_at", "due_at", "dispatch_at", "last_seq")}),
+        (_("Work"), {"fields": ("lease_owner", "lease_expires_at", "due_at", "turn_at", "held", "deaths", "last_seq")}),
     )
 
     @admin.display(description=_("command"))

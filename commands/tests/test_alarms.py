@@ -94,8 +94,8 @@ def test_no_look_reads_the_history_of_commands(alice):
     if connection.vendor == "postgresql":
         tries, events = "commands_stagerun_pkey", f"{Month.of(timezone.now()).table}_pkey"
     expected = {
-        "queue_length": ["command_to_dispatch"],
-        "stuck_commands": ["command_to_dispatch", events],
+        "queue_length": ["command_unfinished"],
+        "stuck_commands": ["command_unfinished", events],
         "call_errors": [tries],
     }
     for condition, indexes in expected.items():

@@ -285,6 +285,11 @@ for _task, _hours in {
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
 
+# --- Commands -------------------------------------------------------------------------------------------------------
+
+# How many commands a user may have in flight, where no limit of their own or of a role says otherwise; the rest waits.
+COMMANDS_IN_FLIGHT = env.int("COMMANDS_IN_FLIGHT", 20)
+
 # --- Backend services -----------------------------------------------------------------------------------------------
 
 SERVICE_URLS = {
