@@ -2,6 +2,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from commands.claims import stages_with_work
+from commands.deadlines import deadlines_enforce
 from commands.dispatch import wake
 from commands.events import events_broadcast
 from commands.limits import let_go_what_may
@@ -22,7 +23,8 @@ def advance(stage: str) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Wake every stage that has something to do: the safety net under lost messages and dead workers."""
+    """Hold the deadlines, and wake every stage that has work: the net under lost messages and dead workers."""
+    deadlines_enforce()
     for stage in {*let_go_what_may(), *stages_with_work(now=timezone.now())}:
         wake(stage)
 

@@ -76,7 +76,7 @@ def _move_rows(schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("commands", "0005_not_taken")]
+    dependencies = [("commands", "0008_acts")]
     operations = [
         # Around the change of the models: going back needs the one before it, going on the one after.
         migrations.RunPython(migrations.RunPython.noop, one_table),

@@ -18,12 +18,12 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
+from commands.deadlines import deadline_enforce
 from commands.dispatch import wake
 from commands.leases import SEND_AHEAD, LeaseLostError, lease_claim, lease_claim_next, lease_give_back, lease_release
 from commands.models import Command, Outcome
 from commands.pipeline.attempts import command_fail, finish_run, runs_of, unfinished
 from commands.pipeline.cancellation import cancel_step
-from commands.pipeline.remote import stop_remote_work
 from commands.pipeline.stage import stage_step
 from commands.states import STATUS_OF, Stage, Status
 from commands.transitions import StaleCommandError, command_transition
@@ -36,6 +36,7 @@ BUDGET_SECONDS = 3.0
 MAX_DEATHS = 3
 # After a service was found busy, for so long this process hands nothing over that waits for the same.
 BUSY_SECONDS = 0.2
+BEGUN = 5  # percent
 
 _busy_until: dict[tuple[Stage, str], float] = {}  # by target; "" is any service of the stage
 
@@ -110,8 +111,6 @@ def _run(command: Command) -> bool:
             return True
         if look_again_at is None:
             continue
-        if command.deadline is not None and command.status != Status.CANCELLING:
-            look_again_at = min(look_again_at, max(command.deadline, timezone.now()))
         if lease_release(command, due_at=look_again_at):
             _look_again(command, look_again_at)
             break
@@ -136,12 +135,11 @@ def _step(command: Command) -> datetime | None:
         return None
     if command.status == Status.CANCELLING:
         return cancel_step(command)
-    if command.deadline is not None and command.deadline <= timezone.now():
-        _deadline_passed(command)
+    if deadline_enforce(command=command):  # before the sweep does: nothing is begun that should not be
         return None
     if command.status == Status.QUEUED:
         first = STATUS_OF[Stage(command.stage or Stage.SEGMENTATION)]
-        command_transition(command, first, lease_owner=command.lease_owner, progress=5)
+        command_transition(command, first, lease_owner=command.lease_owner, progress=max(command.progress, BEGUN))
         return None
     return stage_step(command, Stage(str(command.stage)))
 
@@ -153,16 +151,6 @@ def _poisoned(command: Command) -> None:
         command_fail(command, "poisoned")
         if run is not None:
             finish_run(run, Outcome.ABANDONED, code="worker_lost")
-
-
-def _deadline_passed(command: Command) -> None:
-    run = unfinished(runs_of(command, Stage(command.stage))) if command.stage else None
-    if run is not None and run.remote_id:
-        stop_remote_work(command, run)
-    with transaction.atomic():
-        command_fail(command, "deadline_exceeded")
-        if run is not None:
-            finish_run(run, Outcome.CANCELLED, code="deadline_exceeded")
 
 
 def _reload(command: Command) -> Command:
