@@ -18,9 +18,9 @@ from commands.models import Command, Outcome, StageRun
 from commands.pipeline import engine
 from commands.pipeline import stage as stage_module
 from commands.pipeline.attempts import open_run, run_undo
-from commands.selectors import waiting_for
 from commands.services import command_submit
 from commands.states import Stage, Status
+from commands.timeline import command_timeline
 from commands.transitions import StaleCommandError
 from conftest import drive, drive_to_trouble, drive_until, start_service
 from files.formats import FormatErrorCode
@@ -361,7 +361,7 @@ def test_a_service_with_too_many_calls_is_waited_for_without_a_trace(alice, sand
         run = command.stage_runs.get()
         assert (run.outcome, run.error_code, run.not_taken) == (Outcome.FAILED, "segmentation_busy", True)
         assert [event.event for event in command.events.all()].count("retrying") == 1
-        assert "as many calls as it may have" in waiting_for(command, [run])
+        assert "as many calls as it may have" in command_timeline(command=command).waiting_for
     command = drive(command)
     assert command.status == Status.COMPLETED
     codes = list(command.stage_runs.filter(stage=Stage.SEGMENTATION).values_list("error_code", flat=True))
