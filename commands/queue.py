@@ -25,8 +25,8 @@ _SHIFTS = {Priority.HIGH.value: -HEAD_START, Priority.LOW.value: HEAD_START}
 
 def turn_of(command: Command) -> datetime:
     """Return the place of a command among those that wait to be handed to a service."""
-    sent_at = command.created_at or timezone.now()
-    return sent_at + _SHIFTS.get(command.priority, timedelta(0))
+    sent_at: datetime | None = command.created_at  # of a new one it comes when it is saved
+    return (sent_at or timezone.now()) + _SHIFTS.get(command.priority, timedelta(0))
 
 
 def queue_place(command: Command) -> int | None:
