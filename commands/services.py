@@ -33,7 +33,7 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
     """
     body_hash = hash_of(values) if idempotency_key else ""
     command = Command(user=user, idempotency_key=idempotency_key, idempotency_hash=body_hash, **values)
-    errors = _what_has_changed(command)
+    errors = _errors_of_this_moment(command)
     if errors:
         earlier = stored_before(command)  # a repeat gets the answer of that time, when all was well
         if earlier is None:
@@ -42,7 +42,7 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
     return command_store(command)
 
 
-def _what_has_changed(command: Command) -> dict[str, list[ErrorDetail]]:
+def _errors_of_this_moment(command: Command) -> dict[str, list[ErrorDetail]]:
     """Return what is wrong with a command that may have been right a moment ago."""
     errors = {}
     if command.target and not tag_exists(command.target):
