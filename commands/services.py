@@ -11,10 +11,12 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.models import User
-from commands.dispatch import dispatch_on_commit
-from commands.leases import REDISPATCH_AFTER, command_look_soon, command_wake
+from commands.dispatch import dispatch_on_commit, wake
+from commands.leases import NEWS_INTERVAL, command_look_soon, command_wake
+from commands.limits import hold_beyond_limit
 from commands.models import Command, CommandResult, StageRun
 from commands.pipeline.stages import progress_before
+from commands.queue import turn_of
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_transition, first_event
 from files.models import StoredFile
@@ -66,17 +68,18 @@ def command_store(
     Return the command that was stored with its idempotency key before, if there is one. Raises ApiError
     (idempotency_key_reused).
     """
-    now = timezone.now()
     command.request_id = request_id.get()
-    command.due_at, command.dispatch_at = now, now + REDISPATCH_AFTER
+    command.due_at, command.turn_at = timezone.now(), turn_of(command)
     try:
         with transaction.atomic():
+            hold_beyond_limit(command)
             if file is not None:
                 file.save(force_insert=True)
             first_event(command, data=data)
             if result is not None:
                 result.save(force_insert=True)
-            dispatch_on_commit(command.id, stage=command.work_stage)
+            if not command.held:
+                dispatch_on_commit(command.id, stage=command.work_stage)
     except IntegrityError:
         # The unique constraint decides, so that two of the same at once make one command.
         if not User.objects.filter(pk=command.user_id).exists():  # deleted meanwhile
@@ -156,6 +159,7 @@ def runner_report(*, command_id: UUID, body: Any) -> None:
         return
     if report.state is WorkState.WORKING:
         command_look_soon(command_id=command_id)
+        wake(Stage.RUNNER, delay=NEWS_INTERVAL.total_seconds())
         return
     with transaction.atomic():
         # The command first, as everywhere: else this and a worker could wait for each other.

@@ -7,8 +7,11 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from commands.dispatch import wake
 from commands.events import event_broadcast_on_commit
+from commands.limits import let_next_go
 from commands.models import Command, CommandEvent
+from commands.queue import turn_of
 from commands.states import STAGE_OF, TERMINAL, TRANSITIONS, Status
 
 
@@ -34,14 +37,18 @@ def command_transition(
     now = timezone.now()
     changes |= {"status": to, "stage": STAGE_OF.get(to)}
     if to is Status.CANCELLING:
-        changes["stage"] = command.stage
+        changes |= {"stage": command.stage, "turn_at": None}
+    elif to not in TERMINAL and seen is not Status.QUEUED:
+        # The next stage is for the workers of its own queue. It takes its place there; whoever has it lets go with it.
+        changes |= {"turn_at": turn_of(command), "due_at": now, "lease_owner": "", "lease_expires_at": None}
     if seen is Status.QUEUED:
         changes["started_at"] = now
     if to in TERMINAL:
         changes |= {
             "finished_at": now,
             "due_at": None,
-            "dispatch_at": None,
+            "turn_at": None,
+            "held": False,
             "lease_owner": "",
             "lease_expires_at": None,
         }
@@ -69,6 +76,8 @@ def _record(
     conditions = {"id": command.id, "status": command.status}
     if lease_owner is not None:
         conditions["lease_owner"] = lease_owner
+        if "finished_at" not in changes:
+            changes["deaths"] = 0  # whoever works on it gets on
     with transaction.atomic():
         # Compare and swap. The row stays locked until the commit, so numbers are given in the order of the commits.
         if not Command.objects.filter(**conditions).update(last_seq=F("last_seq") + 1, **changes):
@@ -77,8 +86,16 @@ def _record(
         changed = copy(command)
         _set(changed, changes)
         recorded = _event(changed, event, data)
+        if changed.has_ended and not command.held:
+            _let_next_go(command)
     _set(command, changes)  # only now: the caller's view is never ahead of the database
     return recorded
+
+
+def _let_next_go(command: Command) -> None:
+    stage = let_next_go(command.user_id)
+    if stage is not None:
+        transaction.on_commit(lambda: wake(stage), robust=True)
 
 
 def _set(command: Command, changes: dict[str, Any]) -> None:

@@ -15,22 +15,14 @@ from commands.api.serializers import (
     EventOutput,
     EventQuery,
     ResultOutput,
-    StageRunOutput,
-    TimelineOutput,
     result_output,
 )
+from commands.api.timeline_serializers import TimelineOutput, timeline_output
 from commands.callbacks import command_of_token
-from commands.selectors import (
-    EVENTS_LIMIT,
-    command_events,
-    command_get,
-    command_list,
-    command_result,
-    command_timeline,
-    waiting_for,
-)
+from commands.selectors import EVENTS_LIMIT, command_events, command_get, command_list, command_result
 from commands.services import as_submitted, command_submit, runner_report
 from commands.states import Stage
+from commands.timeline import command_timeline
 from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from gateway.api.parsers import StrictJSONParser
 from gateway.api.permissions import Access
@@ -91,10 +83,9 @@ class CommandTimelineView(ApiView):
 
     @extend_schema(responses=TimelineOutput)
     def get(self, request: SignedInRequest, command_id: UUID) -> Response:
-        """Every try of every stage, and what the command waits for."""
+        """Every try of every stage; what the command waits for; how its cancellation went."""
         command = command_get(user=request.user, command_id=command_id)
-        runs = command_timeline(command=command)
-        return Response({"results": StageRunOutput(runs, many=True).data, "waiting_for": waiting_for(command, runs)})
+        return Response(timeline_output(command_timeline(command=command)))
 
 
 class CommandResultView(ApiView):

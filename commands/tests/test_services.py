@@ -11,6 +11,7 @@ from kombu import Connection, pools
 
 from commands import tasks
 from commands.events import command_event_recorded
+from commands.leases import lease_claim_next
 from commands.models import Command, CommandEvent
 from commands.pipeline import engine
 from commands.services import command_cancel, command_submit
@@ -54,7 +55,7 @@ def runner_has_it(command):
 def test_a_submitted_command_is_stored_with_its_first_event_and_a_worker_is_sent(alice, messages):
     command = command_submit(user=alice, text="echo hello")
     assert list(command.events.values_list("seq", "event")) == [(1, "queued")]
-    assert [message[:2] for message in messages] == [("commands.tasks.advance", str(command.id))]
+    assert [message[:2] for message in messages] == [("commands.tasks.advance", "segmentation")]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -63,11 +64,11 @@ def test_a_broker_that_is_down_loses_nothing(alice, monkeypatch, caplog):
     monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[nowhere])
     command = command_submit(user=alice, text="echo hello")
     assert "the sweep will send one" in caplog.text
-    Command.objects.update(dispatch_at=timezone.now())
-    taken = []
-    monkeypatch.setattr(tasks, "dispatch", lambda command_id, **_: taken.append(command_id))
+    woken = []
+    monkeypatch.setattr(tasks, "wake", woken.append)
     tasks.sweep()
-    assert taken == [command.id]
+    assert woken == [Stage.SEGMENTATION]
+    assert lease_claim_next(stage=Stage.SEGMENTATION) == (command, False)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -293,11 +294,11 @@ class TestBroadcast:
     def test_what_did_not_get_through_is_sent_again_until_it_does(self, alice):
         heard = []
 
-        def listener(event, **_kwargs):
+        def listener(events, **_kwargs):
             if not heard:
                 heard.append("failed")
                 raise ConnectionError
-            heard.append(event.seq)
+            heard.extend(event.seq for event in events)
 
         command_event_recorded.connect(listener)
         try:
@@ -315,8 +316,8 @@ class TestBroadcast:
     def test_nothing_is_told_of_what_was_rolled_back(self, alice):
         heard = []
 
-        def listener(event, **_kwargs):
-            heard.append(event.event)
+        def listener(events, **_kwargs):
+            heard.extend(event.event for event in events)
 
         command = command_submit(user=alice, text="echo hello")
         command_event_recorded.connect(listener)
