@@ -5,14 +5,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import QuerySet
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ValidationError
 
 from accounts.models import User
 from commands.models import Command
 from commands.selectors import own_commands
-from commands.services import command_cancel, command_submit
+from commands.services import check_now, command_cancel, commands_store
 from commands.states import TERMINAL, Status
 from gateway.api.errors import ApiError, ErrorCode
 
@@ -25,15 +25,19 @@ def commands_submit(*, user: User, items: Iterable[dict[str, Any] | APIException
 
     All in one transaction: whoever dies in the midst of it has stored nothing.
     """
-    with transaction.atomic():
-        return [item if isinstance(item, APIException) else _submitted(user, item) for item in items]
+    outcomes = [item if isinstance(item, APIException) else _checked(Command(user=user, **item)) for item in items]
+    commands = [each for each in outcomes if isinstance(each, Command)]
+    if commands:
+        commands_store(commands)
+    return outcomes
 
 
-def _submitted(user: User, values: dict[str, Any]) -> Command | APIException:
+def _checked(command: Command) -> Command | APIException:
     try:
-        return command_submit(user=user, **values)
-    except APIException as error:
+        check_now(command)
+    except ValidationError as error:
         return error
+    return command
 
 
 def commands_cancel(*, user: User, ids: Sequence[UUID]) -> list[Command | APIException]:

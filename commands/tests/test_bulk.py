@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from commands import bulk
+from commands import services
 from commands.bulk import MAX_ITEMS
 from commands.models import Command, CommandEvent
 from commands.services import command_cancel, command_submit
@@ -112,18 +112,14 @@ class TestIdempotency:
         assert Command.objects.count() == 4
 
     def test_who_dies_in_the_midst_has_made_nothing_and_the_next_makes_all(self, api, alice, monkeypatch):
-        client, submit, calls = api(alice), bulk.command_submit, []
+        def dies(*_args, **_kwargs):
+            raise SystemExit
 
-        def dies(**values):
-            calls.append(values)
-            if len(calls) == 2:
-                raise SystemExit
-            return submit(**values)
-
-        monkeypatch.setattr(bulk, "command_submit", dies)
+        client, send = api(alice), services.dispatch_on_commit
+        monkeypatch.setattr(services, "dispatch_on_commit", dies)
         with pytest.raises(SystemExit):
             post(client, {"commands": self.ITEMS}, HTTP_IDEMPOTENCY_KEY="k")
-        monkeypatch.setattr(bulk, "command_submit", submit)
+        monkeypatch.setattr(services, "dispatch_on_commit", send)
         assert Command.objects.count() == 0
         answer = post(client, {"commands": self.ITEMS}, HTTP_IDEMPOTENCY_KEY="k")
         assert [each["status"] for each in answer.json()["results"]] == [201, 400, 201]
@@ -207,8 +203,7 @@ class TestCancel:
     def test_a_filter_takes_a_hundred_and_says_that_there_are_more(self, api, alice):
         client = api(alice)
         Command.objects.bulk_create(
-            Command(user=alice, text="echo", last_seq=1, due_at=timezone.now(), dispatch_at=timezone.now())
-            for _ in range(MAX_ITEMS + 1)
+            Command(user=alice, text="echo", last_seq=1, due_at=timezone.now()) for _ in range(MAX_ITEMS + 1)
         )
         answers = [post(client, {"filter": {"q": "echo"}}, CANCEL).json() for _ in range(2)]
         assert [(len(answer["results"]), answer["more"]) for answer in answers] == [(100, True), (1, False)]

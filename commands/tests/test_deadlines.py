@@ -53,7 +53,7 @@ def test_a_worker_that_has_just_claimed_it_does_not_begin(alice, sandbox):
     claimed = lease_claim(command_id=command.id)
     pass_the_deadline(command)
     assert deadlines_enforce() == 1
-    engine._run(claimed, None)
+    engine._run(claimed)
     assert state_of(command) == (Status.FAILED, "deadline_passed")
     assert not command.stage_runs.exists()
 

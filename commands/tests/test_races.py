@@ -99,7 +99,7 @@ def test_one_that_is_claimed_and_cancelled_is_not_begun(alice):
     command = in_status(alice)
     claimed = lease_claim(command_id=command.id)
     command_cancel(command=command)
-    engine._run(claimed, None)
+    engine._run(claimed)
     assert check_history(command) == [Status.QUEUED, Status.CANCELLED]
     assert not StageRun.objects.exists()
 
