@@ -106,13 +106,6 @@ def let_go(*, user_id: UUID, limit: int, now: datetime) -> Stage | None:
     return Stage(rows[0][0] or Stage.SEGMENTATION) if rows else None
 
 
-def is_below(*, user_id: UUID, limit: int) -> bool:
-    """Return whether the user has fewer commands than `limit` in flight."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {_IS_BELOW}", {"user": _stored(user_id), "limit": limit})
-        return bool(cursor.fetchone()[0])
-
-
 def lock_if_below(*, user_id: UUID, limit: int, name: str) -> bool:
     """Take the lock of this name (gateway.locks) if the user is below the limit; else return False, waiting for nobody.
 

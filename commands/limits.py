@@ -17,7 +17,7 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.models import Role, User
 from accounts.permissions import user_roles
-from commands.claims import is_below, let_go, lock_if_below
+from commands.claims import let_go, lock_if_below
 from commands.models import Command, CommandLimit
 from commands.states import Stage
 from gateway.locks import transaction_lock
@@ -61,16 +61,18 @@ def in_flight(user_id: UUID) -> int:
     return Command.objects.filter(user=user_id, held=False, finished_at=None).order_by().count()
 
 
-def hold_beyond_limit(command: Command) -> None:
-    """Hold a new command if its user has as many in flight as they may have.
+def hold_beyond_limit(*commands: Command) -> None:
+    """Hold those of a user's new commands with which they would have more in flight than they may have.
 
-    Within the transaction that stores it. Exact: below the limit, only one transaction at a time adds one to those of a
+    Within the transaction that stores them. Exact: below the limit, only one transaction at a time adds to those of a
     user. At the limit none has to wait for another.
     """
-    user_id, limit = command.user_id, limit_of(command.user_id)
-    command.held = not lock_if_below(user_id=user_id, limit=limit, name=_lock_name(user_id)) or not is_below(
-        user_id=user_id, limit=limit
-    )
+    user_id = commands[0].user_id
+    limit = limit_of(user_id)
+    is_below = lock_if_below(user_id=user_id, limit=limit, name=_lock_name(user_id))
+    free = limit - in_flight(user_id) if is_below else 0
+    for place, command in enumerate(commands):
+        command.held = place >= free
 
 
 def _lock_name(user_id: UUID) -> str:
