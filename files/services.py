@@ -49,7 +49,7 @@ def files_delete(*, ids: Collection[UUID]) -> int:
         contents = list(rows.values_list("content", flat=True))
         DeletedContent.objects.bulk_create(DeletedContent(content=content) for content in contents)
         # As `delete` does, but in one statement and without looking for who refers to them.
-        rows._raw_delete(rows.db)  # type: ignore[attr-defined]  # noqa: SLF001
+        rows._raw_delete(rows.db)  # noqa: SLF001
     return len(contents)
 
 

@@ -10,4 +10,4 @@ from files.models import DeletedContent, StoredFile
 
 @receiver(post_delete, sender=StoredFile)
 def note_content(instance: StoredFile, **_kwargs: Any) -> None:
-    DeletedContent.objects.create(content=instance.content.name)
+    DeletedContent.objects.create(content=str(instance.content.name))
