@@ -50,6 +50,7 @@ class Action(models.TextChoices):
     ALARM_RULE_CREATED = "alarm_rule_created", _("alarm rule created")
     ALARM_RULE_CHANGED = "alarm_rule_changed", _("alarm rule changed")
     ALARM_RULE_DELETED = "alarm_rule_deleted", _("alarm rule deleted")
+    RETENTION_CHANGED = "retention_changed", _("retention changed")
     ALARM_ACKNOWLEDGED = "alarm_acknowledged", _("alarm acknowledged")
     ALARM_SILENCED = "alarm_silenced", _("alarm silenced")
     ALARM_SILENCE_ENDED = "alarm_silence_ended", _("silence of an alarm ended")
