@@ -1,15 +1,16 @@
 """The one place where a command's status changes, and where its events are numbered."""
 
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from typing import Any
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 from django.utils import timezone
 
 from commands.events import event_broadcast_on_commit
 from commands.models import Command, CommandEvent
 from commands.states import STAGE_OF, TERMINAL, TRANSITIONS, Status
+from gateway.rows import insert, update
 
 
 class StaleCommandError(Exception):
@@ -57,9 +58,9 @@ def command_event(
 
 def first_event(command: Command) -> CommandEvent:
     """Save a new command together with its first event."""
-    with transaction.atomic():
+    with _one_transaction():
         command.last_seq = 1
-        command.save(force_insert=True)
+        insert(command)
         return _event(command, str(command.status), {})
 
 
@@ -69,16 +70,22 @@ def _record(
     conditions = {"id": command.id, "status": command.status}
     if lease_owner is not None:
         conditions["lease_owner"] = lease_owner
-    with transaction.atomic():
+    with _one_transaction():
         # Compare and swap. The row stays locked until the commit, so numbers are given in the order of the commits.
-        if not Command.objects.filter(**conditions).update(last_seq=F("last_seq") + 1, **changes):
+        seq = update(Command, conditions, changes, counting="last_seq")
+        if not seq:
             raise StaleCommandError
-        changes["last_seq"] = Command.objects.values_list("last_seq", flat=True).get(id=command.id)
+        changes["last_seq"] = seq
         changed = copy(command)
         _set(changed, changes)
         recorded = _event(changed, event, data)
     _set(command, changes)  # only now: the caller's view is never ahead of the database
     return recorded
+
+
+def _one_transaction() -> AbstractContextManager[object]:
+    """Without a savepoint in another one: a stale command changed nothing, and what else fails is to end that too."""
+    return nullcontext() if connection.in_atomic_block else transaction.atomic()
 
 
 def _set(command: Command, changes: dict[str, Any]) -> None:
@@ -87,7 +94,7 @@ def _set(command: Command, changes: dict[str, Any]) -> None:
 
 
 def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
-    recorded = CommandEvent.objects.create(
+    recorded = CommandEvent(
         command=command,
         seq=command.last_seq,
         event=event,
@@ -96,5 +103,6 @@ def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
         progress=command.progress,
         data=data,
     )
+    insert(recorded)
     event_broadcast_on_commit(recorded)
     return recorded
