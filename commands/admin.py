@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from commands.models import Command, CommandEvent, CommandResult, StageRun
+from commands.models import Command, CommandResult, StageRun
 from commands.states import Stage, Status
 from gateway.admin.filters import CreationDaysFilter, UserFilter
 from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyAdmin, ReadOnlyInline, label, page_link, page_url
@@ -31,7 +31,7 @@ STATUS_COLOURS = {
 
 @figures
 def _figures() -> Iterator[Figure]:
-    unfinished = Command.objects.filter(dispatch_at__isnull=False)
+    unfinished = Command.objects.filter(finished_at=None)
     yield Figure(_("commands not finished"), unfinished, {"finished": "no"})
     since = timezone.now() - timedelta(days=1)
     failed = Command.objects.filter(pk__gte=first_id_at(since), status=Status.FAILED)
@@ -49,7 +49,7 @@ class UnfinishedFilter(RadioFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Command]) -> QuerySet[Command]:
         if self.value() in ("no", "yes"):
-            return queryset.filter(dispatch_at__isnull=self.value() == "yes")
+            return queryset.filter(finished_at__isnull=self.value() == "no")
         return queryset
 
 
@@ -88,15 +88,6 @@ class StageRunInline(ReadOnlyInline[StageRun]):
     per_page = 50
 
 
-class CommandEventInline(ReadOnlyInline[CommandEvent]):
-    model = CommandEvent
-    fields = ("seq", "event", "status", "stage", "progress", "data", "at", "broadcast_at")
-    readonly_fields: ClassVar = fields
-    ordering = ("seq",)
-    tab = True
-    per_page = 50
-
-
 class CommandResultInline(ReadOnlyInline[CommandResult]):
     model = CommandResult
     fields = ("success_rate", "summary", "output")
@@ -120,7 +111,7 @@ class CommandAdmin(ReadOnlyAdmin[Command]):
     search_fields = ("text", "user__username")
     search_ids = ("pk", "user_id", "retry_of_id")
     search_help_text = _("Text, user name or id")
-    inlines = (CommandResultInline, StageRunInline, CommandEventInline)
+    inlines = (CommandResultInline, StageRunInline)  # of a table with a key of two columns the admin makes none
     readonly_fields = ("retries",)
     fieldsets: ClassVar[Any] = (
         (None, {"fields": ("id", "user", "text", "only_stage", "status", "stage", "progress", "retry_of", "retries")}),
@@ -144,7 +135,7 @@ class CommandAdmin(ReadOnlyAdmin[Command]):
                 )
             },
         ),
-        (_("Work"), {"fields": ("lease_owner", "lease_expires_at", "due_at", "dispatch_at", "last_seq")}),
+        (_("Work"), {"fields": ("lease_owner", "lease_expires_at", "due_at", "turn_at", "held", "deaths", "last_seq")}),
     )
 
     @admin.display(description=_("command"))

@@ -18,7 +18,7 @@ COUNTED = 100_000
 def commands() -> Iterator[Metric]:
     going_on = [status for status in Status if status not in TERMINAL]
     by_status = {status.value: Count("pk", filter=Q(status=status)) for status in going_on}
-    unfinished = Command.objects.filter(dispatch_at__isnull=False).order_by()[:COUNTED].aggregate(**by_status)
+    unfinished = Command.objects.filter(finished_at=None).order_by()[:COUNTED].aggregate(**by_status)
     commands = gauge(
         "gateway_commands",
         f"Commands that have not finished, steps by themselves too. Counts {COUNTED} at most.",

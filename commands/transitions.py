@@ -7,8 +7,11 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
+from commands.dispatch import wake
 from commands.events import event_broadcast_on_commit
+from commands.limits import let_next_go
 from commands.models import Command, CommandEvent
+from commands.queue import turn_of
 from commands.states import STAGE_OF, TERMINAL, TRANSITIONS, Status
 from gateway.rows import insert, update
 
@@ -35,14 +38,18 @@ def command_transition(
     now = timezone.now()
     changes |= {"status": to, "stage": STAGE_OF.get(to)}
     if to is Status.CANCELLING:
-        changes["stage"] = command.stage
+        changes |= {"stage": command.stage, "turn_at": None}
+    elif to not in TERMINAL and seen is not Status.QUEUED:
+        # The next stage is for the workers of its own queue. It takes its place there; whoever has it lets go with it.
+        changes |= {"turn_at": turn_of(command), "due_at": now, "lease_owner": "", "lease_expires_at": None}
     if seen is Status.QUEUED:
         changes["started_at"] = now
     if to in TERMINAL:
         changes |= {
             "finished_at": now,
             "due_at": None,
-            "dispatch_at": None,
+            "turn_at": None,
+            "held": False,
             "lease_owner": "",
             "lease_expires_at": None,
         }
@@ -56,12 +63,12 @@ def command_event(
     return _record(command, event, lease_owner, data or {}, changes)
 
 
-def first_event(command: Command) -> CommandEvent:
+def first_event(command: Command, *, data: dict[str, Any] | None = None) -> CommandEvent:
     """Save a new command together with its first event."""
     with _one_transaction():
         command.last_seq = 1
         insert(command)
-        return _event(command, str(command.status), {})
+        return _event(command, str(command.status), data or {})
 
 
 def _record(
@@ -70,6 +77,8 @@ def _record(
     conditions = {"id": command.id, "status": command.status}
     if lease_owner is not None:
         conditions["lease_owner"] = lease_owner
+        if "finished_at" not in changes:
+            changes["deaths"] = 0  # whoever works on it gets on
     with _one_transaction():
         # Compare and swap. The row stays locked until the commit, so numbers are given in the order of the commits.
         seq = update(Command, conditions, changes, counting="last_seq")
@@ -79,8 +88,16 @@ def _record(
         changed = copy(command)
         _set(changed, changes)
         recorded = _event(changed, event, data)
+        if changed.has_ended and not command.held:
+            _let_next_go(command)
     _set(command, changes)  # only now: the caller's view is never ahead of the database
     return recorded
+
+
+def _let_next_go(command: Command) -> None:
+    stage = let_next_go(command.user_id)
+    if stage is not None:
+        transaction.on_commit(lambda: wake(stage), robust=True)
 
 
 def _one_transaction() -> AbstractContextManager[object]:

@@ -2,19 +2,19 @@ import re
 from typing import Any
 
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from commands.failures import failure_sentence, is_retryable
-from commands.models import MAX_PERSONA, Command, CommandEvent, CommandResult, Mode, Priority, StageRun
+from commands.models import MAX_PERSONA, Command, CommandEvent, CommandResult, Mode, Priority
 from commands.states import Stage, Status
 from files.api.serializers import FileOutput
 from gateway.api.serializers import (
     JSONObjectField,
     QuerySerializer,
     StrictCharField,
+    StrictDateTimeField,
     StrictIntegerField,
     StrictSerializer,
 )
@@ -73,14 +73,11 @@ class CommandInput(SegmentationInput):
     target = StrictCharField(
         max_length=50, required=False, help_text="A tag: only instances of the services that have it get the work."
     )
-    deadline = serializers.DateTimeField(
-        required=False, allow_null=True, help_text="If it has not finished by then, it is stopped and fails."
+    deadline = StrictDateTimeField(
+        required=False,
+        allow_null=True,
+        help_text="If it has not begun by then, it fails; if it has not finished, it is cancelled.",
     )
-
-    def validate_deadline(self, deadline: Any) -> Any:
-        if deadline is not None and deadline <= timezone.now():
-            raise serializers.ValidationError(_("This time has passed."))
-        return deadline
 
 
 class SeveralChoicesField(serializers.MultipleChoiceField):
@@ -114,6 +111,10 @@ class LinksOutput(serializers.Serializer[Any]):
     timeline = serializers.CharField()
     result = serializers.CharField()
     cancel = serializers.CharField()
+    retry = serializers.CharField()
+
+
+LINKED = ("events", "timeline", "result", "cancel", "retry")
 
 
 def error_of(command: Command) -> dict[str, Any] | None:
@@ -165,7 +166,7 @@ class CommandOutput(serializers.ModelSerializer[Command]):
 
     @extend_schema_field(LinksOutput)
     def get_links(self, command: Command) -> dict[str, str]:
-        parts = {"self": "command", **{part: f"command-{part}" for part in ("events", "timeline", "result", "cancel")}}
+        parts = {"self": "command", **{part: f"command-{part}" for part in LINKED}}
         return {link: reverse(view, args=[command.id]) for link, view in parts.items()}
 
 
@@ -195,43 +196,6 @@ class EventListOutput(serializers.Serializer[Any]):
     results = EventOutput(many=True)
     next = serializers.CharField(allow_null=True)
     previous = serializers.CharField(allow_null=True)
-
-
-class StageRunOutput(serializers.ModelSerializer[StageRun]):
-    duration_ms = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
-
-    class Meta:
-        model = StageRun
-        fields = (
-            "id",
-            "stage",
-            "attempt",
-            "instance",
-            "remote_id",
-            "started_at",
-            "finished_at",
-            "duration_ms",
-            "outcome",
-            "not_taken",
-            "error",
-        )
-        read_only_fields = fields
-
-    def get_duration_ms(self, run: StageRun) -> int | None:
-        return None if run.finished_at is None else int((run.finished_at - run.started_at).total_seconds() * 1000)
-
-    @extend_schema_field(CommandErrorOutput(allow_null=True))
-    def get_error(self, run: StageRun) -> dict[str, Any] | None:
-        if not run.error_code:
-            return None
-        detail = failure_sentence(run.error_code, run.stage, run.error_cause, of_a_try=True)
-        return {"code": run.error_code, "detail": detail, "stage": run.stage, "retryable": is_retryable(run.error_code)}
-
-
-class TimelineOutput(serializers.Serializer[Any]):
-    results = StageRunOutput(many=True)
-    waiting_for = serializers.CharField(allow_null=True)
 
 
 class TaskResultOutput(serializers.Serializer[Any]):

@@ -15,22 +15,14 @@ from commands.api.serializers import (
     EventOutput,
     EventQuery,
     ResultOutput,
-    StageRunOutput,
-    TimelineOutput,
     result_output,
 )
+from commands.api.timeline_serializers import TimelineOutput, timeline_output
 from commands.callbacks import command_of_token
-from commands.selectors import (
-    EVENTS_LIMIT,
-    command_events,
-    command_get,
-    command_list,
-    command_result,
-    command_timeline,
-    waiting_for,
-)
-from commands.services import as_submitted, command_cancel, command_submit, runner_report
+from commands.selectors import EVENTS_LIMIT, command_events, command_get, command_list, command_result
+from commands.services import as_submitted, command_submit, runner_report
 from commands.states import Stage
+from commands.timeline import command_timeline
 from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from gateway.api.parsers import StrictJSONParser
 from gateway.api.permissions import Access
@@ -91,10 +83,9 @@ class CommandTimelineView(ApiView):
 
     @extend_schema(responses=TimelineOutput)
     def get(self, request: SignedInRequest, command_id: UUID) -> Response:
-        """Every try of every stage, and what the command waits for."""
+        """Every try of every stage; what the command waits for; how its cancellation went."""
         command = command_get(user=request.user, command_id=command_id)
-        runs = command_timeline(command=command)
-        return Response({"results": StageRunOutput(runs, many=True).data, "waiting_for": waiting_for(command, runs)})
+        return Response(timeline_output(command_timeline(command=command)))
 
 
 class CommandResultView(ApiView):
@@ -105,16 +96,6 @@ class CommandResultView(ApiView):
         """What came out, once the command has ended; 409 before."""
         command = command_get(user=request.user, command_id=command_id)
         return Response(ResultOutput(result_output(command, command_result(command=command))).data)
-
-
-class CommandCancelView(ApiView):
-    required_permissions: ClassVar = {"POST": "commands.cancel_own_command"}
-
-    @extend_schema(request=None, responses={202: CommandOutput})
-    def post(self, request: SignedInRequest, command_id: UUID) -> Response:
-        """Ask for the end of a command. The runner has the last word on whether it could still be stopped."""
-        command = command_cancel(command=command_get(user=request.user, command_id=command_id))
-        return Response(CommandOutput(command).data, status=202)
 
 
 class CallbackParser(StrictJSONParser):

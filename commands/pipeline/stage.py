@@ -20,8 +20,6 @@ from commands.models import Command, Outcome, StageRun
 from commands.pipeline.attempts import (
     Failure,
     begin_run,
-    busy_until,
-    command_fail,
     failure_of,
     finish_run,
     instance_that_may_have_it,
@@ -31,7 +29,8 @@ from commands.pipeline.attempts import (
     run_not_taken,
     run_unanswered,
     runs_of,
-    too_often_abandoned,
+    wait_for_place,
+    waits_already,
 )
 from commands.pipeline.intake import take_in, take_in_what_is_left
 from commands.pipeline.remote import client_of, stop_remote_work
@@ -59,9 +58,6 @@ def stage_step(command: Command, stage: Stage) -> datetime | None:
     runs = runs_of(command, stage)
     run = open_run(runs)
     if run is None:
-        if too_often_abandoned(runs):
-            command_fail(command, "worker_lost")
-            return None
         return _submit(command, stage, runs)
     if timezone.now() - run.started_at > timedelta(seconds=settings.STAGE_TIME_LIMIT):
         stop_remote_work(command, run)
@@ -82,8 +78,9 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
         client = client_for(instance)
     except TransientError as error:
         failure = failure_of(stage, error)
-        look_again_at = busy_until(runs) if failure.busy else None
-        return look_again_at or _failed(command, begin_run(command, stage, attempt, base_url), failure)
+        if failure.busy and waits_already(runs):
+            return wait_for_place(command, runs)
+        return _failed(command, begin_run(command, stage, attempt, base_url), failure)
     run = begin_run(command, stage, attempt, base_url)
 
     def submit() -> WorkReport:
@@ -165,6 +162,7 @@ def _still_working(command: Command, run: StageRun, report: WorkReport) -> datet
         delay = min(delay, NEWS_INTERVAL.total_seconds())
     run.polls += 1
     run.unanswered_since = None
+    command.turn_at = None  # it is handed over
     lease_renew(command)
     changes = {"remote_id": run.remote_id, "polls": run.polls, "unanswered_since": None}
     update(StageRun, {"id": run.id}, changes)

@@ -6,15 +6,7 @@ from django.db import connection
 from django.utils import timezone
 
 from commands import leases
-from commands.leases import (
-    CLOCK_SKEW,
-    LeaseLostError,
-    command_wake,
-    lease_claim,
-    lease_release,
-    lease_renew,
-    take_due_for_dispatch,
-)
+from commands.leases import CLOCK_SKEW, LeaseLostError, command_wake, lease_claim, lease_release, lease_renew
 from commands.models import Command
 from commands.services import command_submit
 from commands.states import Status
@@ -28,14 +20,10 @@ def command(alice):
     return command_submit(user=alice, text="echo hello")
 
 
-def ids_to_dispatch(*, limit):
-    return [command.id for command in take_due_for_dispatch(limit=limit)]
-
-
 def expire(command):
     """Let the time pass that a dead worker's lease lasts."""
     past = timezone.now() - timedelta(seconds=1)
-    Command.objects.filter(id=command.id).update(lease_expires_at=past, dispatch_at=past)
+    Command.objects.filter(id=command.id).update(lease_expires_at=past)
 
 
 def test_a_lease_is_given_once(command):
@@ -56,13 +44,13 @@ def test_of_many_workers_at_once_one_gets_the_lease(command):
 
 
 def test_what_is_not_due_is_not_claimed(command):
-    Command.objects.filter(id=command.id).update(due_at=timezone.now() + timedelta(minutes=1))
+    Command.objects.filter(id=command.id).update(turn_at=None, due_at=timezone.now() + timedelta(minutes=1))
     assert lease_claim(command_id=command.id) is None
 
 
-def test_what_the_clock_of_another_machine_calls_due_is_claimed(command):
-    Command.objects.filter(id=command.id).update(due_at=timezone.now() + CLOCK_SKEW)
-    assert lease_claim(command_id=command.id) is not None
+def test_what_is_to_be_done_now_is_due_by_the_clocks_of_all_machines(command):
+    command_wake(command_id=command.id)
+    assert Command.objects.get(id=command.id).due_at <= timezone.now() - CLOCK_SKEW
 
 
 def test_what_has_ended_is_not_claimed(command):
@@ -73,7 +61,6 @@ def test_what_has_ended_is_not_claimed(command):
 def test_the_lease_of_a_dead_worker_passes_on_and_the_dead_can_write_nothing(command):
     dead = lease_claim(command_id=command.id)
     expire(command)
-    assert ids_to_dispatch(limit=10) == [command.id]
     living = lease_claim(command_id=command.id)
     assert living is not None
     with pytest.raises(StaleCommandError):
@@ -89,9 +76,11 @@ def test_the_lease_of_a_dead_worker_passes_on_and_the_dead_can_write_nothing(com
 def test_a_released_command_is_due_at_the_time_that_was_said(command):
     held = lease_claim(command_id=command.id)
     later = timezone.now() + timedelta(seconds=30)
+    held.turn_at = None
     assert lease_release(held, due_at=later)
     fresh = Command.objects.get(id=command.id)
-    assert (fresh.lease_owner, fresh.lease_expires_at, fresh.due_at, fresh.dispatch_at) == ("", None, later, later)
+    assert (fresh.lease_owner, fresh.lease_expires_at, fresh.due_at, fresh.turn_at) == ("", None, later, None)
+    assert lease_claim(command_id=command.id) is None
 
 
 def test_who_was_woken_meanwhile_keeps_the_lease_and_goes_on(command):
@@ -114,37 +103,3 @@ def test_a_renewed_lease_lasts_for_another_call(command, monkeypatch):
     first = Command.objects.get(id=command.id).lease_expires_at
     lease_renew(held)
     assert Command.objects.get(id=command.id).lease_expires_at > first
-
-
-def test_the_sweep_takes_each_once_and_again_only_after_a_while(command, alice):
-    Command.objects.update(dispatch_at=timezone.now())
-    assert ids_to_dispatch(limit=10) == [command.id]
-    assert ids_to_dispatch(limit=10) == []
-    Command.objects.update(dispatch_at=timezone.now())
-    assert ids_to_dispatch(limit=10) == [command.id]
-
-
-def test_the_sweep_takes_the_oldest_first_up_to_its_limit(alice):
-    commands = [command_submit(user=alice, text=f"echo {number}") for number in range(5)]
-    now = timezone.now()
-    for age, command in enumerate(commands):
-        Command.objects.filter(id=command.id).update(dispatch_at=now - timedelta(seconds=age + 1))
-    assert ids_to_dispatch(limit=2) == [commands[4].id, commands[3].id]
-    assert ids_to_dispatch(limit=2) == [commands[2].id, commands[1].id]
-    assert ids_to_dispatch(limit=2) == [commands[0].id]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_sweeps_at_once_send_nothing_twice(alice):
-    ids = {command_submit(user=alice, text=f"echo {number}").id for number in range(20)}
-    Command.objects.update(dispatch_at=timezone.now())
-
-    def sweep(_number):
-        try:
-            return ids_to_dispatch(limit=100)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(4) as pool:
-        taken = [command_id for batch in pool.map(sweep, range(4)) for command_id in batch]
-    assert sorted(taken) == sorted(ids)

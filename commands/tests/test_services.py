@@ -11,6 +11,7 @@ from kombu import Connection, pools
 
 from commands import tasks
 from commands.events import command_event_recorded
+from commands.leases import lease_claim_next
 from commands.models import Command, CommandEvent
 from commands.pipeline import engine
 from commands.services import command_cancel, command_submit
@@ -54,7 +55,7 @@ def runner_has_it(command):
 def test_a_submitted_command_is_stored_with_its_first_event_and_a_worker_is_sent(alice, messages):
     command = command_submit(user=alice, text="echo hello")
     assert list(command.events.values_list("seq", "event")) == [(1, "queued")]
-    assert [message[:2] for message in messages] == [("commands.tasks.advance", str(command.id))]
+    assert [message[:2] for message in messages] == [("commands.tasks.advance", "segmentation")]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -63,11 +64,11 @@ def test_a_broker_that_is_down_loses_nothing(alice, monkeypatch, caplog):
     monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[nowhere])
     command = command_submit(user=alice, text="echo hello")
     assert "the sweep will send one" in caplog.text
-    Command.objects.update(dispatch_at=timezone.now())
-    taken = []
-    monkeypatch.setattr(tasks, "dispatch", lambda command_id, **_: taken.append(command_id))
+    woken = []
+    monkeypatch.setattr(tasks, "wake", woken.append)
     tasks.sweep()
-    assert taken == [command.id]
+    assert woken == [Stage.SEGMENTATION]
+    assert lease_claim_next(stage=Stage.SEGMENTATION) == (command, False)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -166,13 +167,16 @@ class TestCancel:
         assert command.status == Status.COMPLETED
         assert command.result.output == "hello"
 
-    def test_a_runner_that_does_not_confirm_leaves_an_honest_failure(self, alice, sandbox, settings):
+    def test_a_runner_that_does_not_confirm_is_on_record(self, alice, sandbox, settings):
         command = drive_until(command_submit(user=alice, text="sleep 600"), runner_has_it)
         sandbox.runner.fault("fail", status=500)
         command_cancel(command=command)
         settings.STAGE_RETRY_WINDOW = 0
         command = drive(command, steps=2000)
-        assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
+        assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
+        assert command.events.last().data == {"code": "cancel_unconfirmed", "stage": "runner", "retryable": False}
+        run = command.stage_runs.get(stage=Stage.RUNNER)
+        assert (run.outcome, run.error_code) == ("cancelled", "cancel_unconfirmed")
 
     def test_work_whose_fate_is_unknown_is_found_and_stopped(self, alice, sandbox, settings):
         settings.SERVICE_TIMEOUT = 0.5

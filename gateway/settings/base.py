@@ -281,8 +281,14 @@ for _task, _hours in {
     "integrations.tasks.delete_old_checks": 1,
     "integrations.tasks.delete_left_services": 1,
     "commands.tasks.delete_old_steps": 6,
+    "commands.tasks.make_months": 6,
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
+
+# --- Commands -------------------------------------------------------------------------------------------------------
+
+# How many commands a user may have in flight, where no limit of their own or of a role says otherwise; the rest waits.
+COMMANDS_IN_FLIGHT = env.int("COMMANDS_IN_FLIGHT", 20)
 
 # --- Backend services -----------------------------------------------------------------------------------------------
 

@@ -115,7 +115,7 @@ def test_it_says_how_services_commands_and_alarms_are(scraper, alice, settings):
     }
 
     now = timezone.now()
-    due = {"user": alice, "due_at": now, "dispatch_at": now}
+    due = {"user": alice, "due_at": now}
     Command.objects.create(**due)
     Command.objects.create(**due, status=Status.RUNNING, stage="runner")
     Command.objects.create(**due, status=Status.RUNNING, stage="runner", lease_expires_at=now + timedelta(hours=1))
@@ -187,7 +187,7 @@ def test_its_price_does_not_grow(alice, django_assert_num_queries):
     for count in (0, 20):
         for number in range(count):
             runner(number)
-            Command.objects.create(user=alice, due_at=timezone.now(), dispatch_at=timezone.now())
+            Command.objects.create(user=alice, due_at=timezone.now())
         with django_assert_num_queries(5):
             page = generate_latest(metrics._registry).decode()
         assert f'gateway_commands{{status="queued"}} {count}.0' in page
@@ -197,6 +197,6 @@ def test_its_price_does_not_grow(alice, django_assert_num_queries):
 def test_it_counts_no_further_than_it_may(scraper, alice, monkeypatch):
     monkeypatch.setattr(commands_metrics, "COUNTED", 2)
     for _ in range(3):
-        Command.objects.create(user=alice, due_at=timezone.now(), dispatch_at=timezone.now())
+        Command.objects.create(user=alice, due_at=timezone.now())
     assert values(scraper, "gateway_commands", status="queued") == {(): 2}
     assert values(scraper, "gateway_commands_waiting", stage="segmentation") == {(): 2}

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -192,7 +191,7 @@ def _drop(*_messages: tuple[str, dict[str, Any]]) -> None:
 def make_command(user: User, *, events: int = 1, data: dict[str, Any] | None = None) -> Command:
     """Return a command with that many events, all but the first of them made without a broadcast."""
     now = timezone.now()
-    command = Command(user=user, text="echo hello", due_at=now, dispatch_at=now + timedelta(hours=1))
+    command = Command(user=user, text="echo hello", due_at=now)
     first_event(command)
     CommandEvent.objects.bulk_create(
         CommandEvent(command=command, seq=seq, event="progress", status=command.status, progress=0, data=data or {})
