@@ -12,8 +12,8 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from commands.admin_limits import CommandLimitAdmin
 from commands import retention_admin as _retention  # noqa: F401 - a room has one place where Django finds its pages
+from commands.admin_limits import CommandLimitAdmin
 from commands.models import Command, CommandResult, StageRun
 from commands.states import Stage, Status
 from gateway.admin.filters import CreationDaysFilter, UserFilter

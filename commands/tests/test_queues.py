@@ -51,7 +51,7 @@ TO_THE_RUNNER = [("runner", "commands.tasks.advance", ["runner"])]
 
 
 @pytest.fixture
-def running(alice, sandbox, broker):
+def running(alice, sandbox, slow_work, broker):
     """A command whose segmentation is done, and whose runner has not heard of it."""
     command = command_submit(user=alice, text="echo hello")
     assert broker.take() == [("segmentation", "commands.tasks.advance", ["segmentation"])]
