@@ -85,8 +85,9 @@ def as_submitted(command: Command) -> Command:
     return original
 
 
-def command_cancel(*, command: Command) -> Command:
+def command_cancel(*, command: Command, reason: str = "", by: User | None = None) -> Command:
     """Ask for the end of a command. Asking again is no error. Raises ApiError (command_not_cancellable)."""
+    data = {name: text for name, text in (("reason", reason), ("by", by.username if by else "")) if text}
     while command.status not in (Status.CANCELLING, Status.CANCELLED):
         if command.has_ended:
             raise ApiError(ErrorCode.COMMAND_NOT_CANCELLABLE)
@@ -94,7 +95,7 @@ def command_cancel(*, command: Command) -> Command:
         to = Status.CANCELLED if command.status == Status.QUEUED else Status.CANCELLING
         try:
             with transaction.atomic():
-                command_transition(command, to)
+                command_transition(command, to, data=data)
                 command_wake(command_id=command.id)
                 dispatch_on_commit(command.id, stage=command.work_stage)
         except StaleCommandError:

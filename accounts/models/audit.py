@@ -53,6 +53,9 @@ class Action(models.TextChoices):
     ALARM_ACKNOWLEDGED = "alarm_acknowledged", _("alarm acknowledged")
     ALARM_SILENCED = "alarm_silenced", _("alarm silenced")
     ALARM_SILENCE_ENDED = "alarm_silence_ended", _("silence of an alarm ended")
+    COMMAND_CANCELLED = "command_cancelled", _("command cancelled")
+    COMMAND_RETRIED = "command_retried", _("command retried")
+    COMMAND_REQUEUED = "command_requeued", _("command requeued")
     AUDIT_EXPORTED = "audit_exported", _("audit record exported")
 
 

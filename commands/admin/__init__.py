@@ -1,0 +1,5 @@
+"""The admin pages of this room."""
+
+from commands.admin import commands
+
+__all__ = ["commands"]
