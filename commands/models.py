@@ -119,6 +119,9 @@ class Command(models.Model):
             ("cancel_own_command", "Can cancel own commands"),
             ("submit_step", "Can submit steps by themselves"),
             ("search_own_archive", "Can search own results in the archive"),
+            ("cancel_command", "Can cancel the commands of anybody"),
+            ("retry_command", "Can retry the commands of anybody"),
+            ("requeue_command", "Can requeue the commands of anybody"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
@@ -156,6 +159,17 @@ class Command(models.Model):
                 condition=Q(deadline__isnull=False, finished_at__isnull=True),
             ),
             models.Index(fields=["finished_at"], name="command_ended", condition=Q(finished_at__isnull=False)),
+            # What is rare is found at once in the admin pages, and what is not, by the primary key.
+            models.Index(
+                fields=["status", "-id"],
+                name="command_ended_badly",
+                condition=Q(status__in=[Status.FAILED, Status.CANCELLED]),
+            ),
+            models.Index(fields=["error_code", "-id"], name="command_with_error", condition=~Q(error_code="")),
+            models.Index(fields=["mode", "-id"], name="command_of_rare_mode", condition=~Q(mode=Mode.NORMAL)),
+            models.Index(
+                fields=["priority", "-id"], name="command_of_rare_priority", condition=~Q(priority=Priority.NORMAL)
+            ),
         ]
 
     def __str__(self) -> str:

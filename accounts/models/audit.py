@@ -57,6 +57,9 @@ class Action(models.TextChoices):
     COMMAND_LIMIT_CREATED = "command_limit_created", _("limit of commands created")
     COMMAND_LIMIT_CHANGED = "command_limit_changed", _("limit of commands changed")
     COMMAND_LIMIT_DELETED = "command_limit_deleted", _("limit of commands deleted")
+    COMMAND_CANCELLED = "command_cancelled", _("command cancelled")
+    COMMAND_RETRIED = "command_retried", _("command retried")
+    COMMAND_REQUEUED = "command_requeued", _("command requeued")
     AUDIT_EXPORTED = "audit_exported", _("audit record exported")
 
 
