@@ -7,6 +7,7 @@ from commands.dispatch import dispatch
 from commands.events import events_broadcast
 from commands.leases import take_due_for_dispatch
 from commands.pipeline import engine
+from commands.rollups import commands_roll_up
 from commands.selectors import events_not_broadcast
 from commands.states import Stage
 from commands.steps import old_steps_delete
@@ -38,3 +39,9 @@ def rebroadcast() -> None:
 @shared_task
 def delete_old_steps() -> None:
     old_steps_delete()
+
+
+@shared_task
+def roll_up() -> None:
+    """Count what has ended, for the statistics."""
+    commands_roll_up()

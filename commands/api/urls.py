@@ -2,7 +2,7 @@ from typing import Any
 
 from django.urls import path
 
-from commands.api import steps, views
+from commands.api import stats, steps, views
 from commands.states import Stage
 
 
@@ -12,6 +12,7 @@ def _step(kind: Stage) -> Any:
 
 urlpatterns = [
     path("commands", views.CommandListView.as_view(), name="commands"),
+    path("commands/stats", stats.CommandStatsView.as_view(), name="command-stats"),
     path("commands/<uuid:command_id>", views.CommandView.as_view(), name="command"),
     path("commands/<uuid:command_id>/events", views.CommandEventsView.as_view(), name="command-events"),
     path("commands/<uuid:command_id>/timeline", views.CommandTimelineView.as_view(), name="command-timeline"),
