@@ -258,6 +258,7 @@ CELERY_TASK_CREATE_MISSING_QUEUES = False  # a worker for a queue that there is 
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "wake-stages-that-have-work": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
+    "count-what-has-ended": {"task": "commands.tasks.roll_up", "schedule": 60.0, "options": {"expires": 60}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
     "evaluate-alarms": {"task": "integrations.tasks.evaluate_alarms", "schedule": 15.0, "options": {"expires": 15}},
     "delete-what-is-old": {"task": "commands.tasks.delete_old", "schedule": 60.0, "options": {"expires": 60}},
