@@ -57,7 +57,7 @@ FAILURES: dict[str, FailureType] = {
         str(code): FailureType(gettext_lazy("The %(service)s service made a file that is not valid."), retryable=False)
         for code in FormatErrorCode
     },
-    "deadline_exceeded": FailureType(gettext_lazy("The command was not finished by its deadline."), retryable=False),
+    "deadline_passed": FailureType(gettext_lazy("The command was not finished by its deadline."), retryable=False),
     "cancel_unconfirmed": FailureType(
         gettext_lazy("The runner did not confirm that it stopped; it may still be working."), retryable=False
     ),

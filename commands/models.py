@@ -55,7 +55,9 @@ class Command(models.Model):
         max_length=50, blank=True, default="", help_text=_("the tag that an instance must have to get it"),
         db_default="",  # the release before this one inserts rows too, while both run
     )  # fmt: skip
-    deadline = models.DateTimeField(null=True, blank=True, help_text=_("not finished by then, it fails"))
+    deadline = models.DateTimeField(
+        null=True, blank=True, help_text=_("not begun by then, it fails; not finished, it is cancelled")
+    )
     request_id = models.CharField(max_length=100, blank=True)
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - NULLs do not collide
     idempotency_hash = models.CharField(max_length=64, blank=True)
@@ -66,6 +68,13 @@ class Command(models.Model):
         null=True,
         blank=True,
         help_text=_("a step by itself: this stage is done, and no other"),
+    )
+    begins_with = models.CharField(  # noqa: DJ001 - null: with the first
+        max_length=12,
+        choices=Stage.choices,
+        null=True,
+        blank=True,
+        help_text=_("the stage that a retry goes on with: the one before was done for the command that it repeats"),
     )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     stage = models.CharField(max_length=12, choices=Stage.choices, null=True, blank=True)  # noqa: DJ001 - null in the API
@@ -118,6 +127,11 @@ class Command(models.Model):
             models.Index(fields=["user", "status", "-id"], name="command_of_user_by_status"),
             # Small whatever the history: only what is not finished has a time.
             models.Index(fields=["dispatch_at"], name="command_to_dispatch", condition=Q(dispatch_at__isnull=False)),
+            models.Index(
+                fields=["deadline"],
+                name="command_by_deadline",
+                condition=Q(deadline__isnull=False, finished_at__isnull=True),
+            ),
             models.Index(fields=["finished_at"], name="step_to_delete", condition=Q(only_stage__isnull=False)),
         ]
 

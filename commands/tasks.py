@@ -3,6 +3,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
+from commands.deadlines import deadlines_enforce
 from commands.dispatch import dispatch
 from commands.events import events_broadcast
 from commands.leases import take_due_for_dispatch
@@ -24,7 +25,8 @@ def advance(command_id: str, stage: str) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Send a message for every command that is due: the safety net under lost messages and dead workers."""
+    """Hold the deadlines, and send a message for every command that is due: the net under messages that were lost."""
+    deadlines_enforce()
     for command in take_due_for_dispatch(limit=SWEEP_LIMIT):
         dispatch(command.id, stage=command.work_stage)
 

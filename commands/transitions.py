@@ -55,12 +55,12 @@ def command_event(
     return _record(command, event, lease_owner, data or {}, changes)
 
 
-def first_event(command: Command) -> CommandEvent:
+def first_event(command: Command, *, data: dict[str, Any] | None = None) -> CommandEvent:
     """Save a new command together with its first event."""
     with transaction.atomic():
         command.last_seq = 1
         command.save(force_insert=True)
-        return _event(command, str(command.status), {})
+        return _event(command, str(command.status), data or {})
 
 
 def _record(

@@ -13,21 +13,21 @@ import logging
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
 from django.utils import timezone
 
+from commands.deadlines import deadline_enforce
 from commands.dispatch import dispatch
 from commands.leases import SEND_AHEAD, LeaseLostError, lease_claim, lease_release
-from commands.models import Command, Outcome
-from commands.pipeline.attempts import command_fail, finish_run, runs_of, unfinished
+from commands.models import Command
 from commands.pipeline.cancellation import cancel_step
-from commands.pipeline.remote import stop_remote_work
 from commands.pipeline.stage import stage_step
 from commands.states import STATUS_OF, Stage, Status
 from commands.transitions import StaleCommandError, command_transition
 from gateway.request_id import request_id
 
 logger = logging.getLogger(__name__)
+
+BEGUN = 5  # percent
 
 
 def advance(command_id: UUID, *, stage: Stage | None = None) -> None:
@@ -57,8 +57,6 @@ def _run(command: Command, stage: Stage | None) -> None:
             continue
         if command.has_ended or look_again_at is None:
             continue
-        if command.deadline is not None and command.status != Status.CANCELLING:
-            look_again_at = min(look_again_at, max(command.deadline, timezone.now()))
         if lease_release(command, due_at=look_again_at):
             delay = look_again_at - timezone.now()
             if delay < SEND_AHEAD:
@@ -71,24 +69,13 @@ def _step(command: Command) -> datetime | None:
     """Take one step. Return when to look again, or None to go on at once."""
     if command.status == Status.CANCELLING:
         return cancel_step(command)
-    if command.deadline is not None and command.deadline <= timezone.now():
-        _deadline_passed(command)
+    if deadline_enforce(command=command):  # before the sweep does: nothing is begun that should not be
         return None
     if command.status == Status.QUEUED:
         first = STATUS_OF[Stage(command.stage or Stage.SEGMENTATION)]
-        command_transition(command, first, lease_owner=command.lease_owner, progress=5)
+        command_transition(command, first, lease_owner=command.lease_owner, progress=max(command.progress, BEGUN))
         return None
     return stage_step(command, Stage(str(command.stage)))
-
-
-def _deadline_passed(command: Command) -> None:
-    run = unfinished(runs_of(command, Stage(command.stage))) if command.stage else None
-    if run is not None and run.remote_id:
-        stop_remote_work(command, run)
-    with transaction.atomic():
-        command_fail(command, "deadline_exceeded")
-        if run is not None:
-            finish_run(run, Outcome.CANCELLED, code="deadline_exceeded")
 
 
 def _reload(command: Command) -> Command:

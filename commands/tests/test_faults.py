@@ -436,15 +436,6 @@ def test_a_failure_that_cannot_be_counted_ends_the_try_all_the_same(alice, sandb
     assert list(codes) == ["segmentation_unavailable", ""]
 
 
-def test_a_deadline_that_passes_stops_the_run(alice, sandbox):
-    command = command_submit(user=alice, text="sleep 600", deadline=timezone.now() + timedelta(hours=1))
-    drive_until(command, lambda command: command.stage_runs.exclude(remote_id="").filter(stage=Stage.RUNNER).exists())
-    Command.objects.filter(id=command.id, status=Status.RUNNING).update(deadline=timezone.now())
-    command = drive(command)
-    assert failed(command, Stage.RUNNER) == "deadline_exceeded"
-    assert command.stage_runs.get(stage=Stage.RUNNER).outcome == Outcome.CANCELLED
-
-
 def test_a_storage_that_fails_is_tried_again_and_then_named(alice, sandbox, settings, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError("No space left on device")

@@ -164,13 +164,16 @@ class TestCancel:
         assert command.status == Status.COMPLETED
         assert command.result.output == "hello"
 
-    def test_a_runner_that_does_not_confirm_leaves_an_honest_failure(self, alice, sandbox, settings):
+    def test_a_runner_that_does_not_confirm_is_on_record(self, alice, sandbox, settings):
         command = drive_until(command_submit(user=alice, text="sleep 600"), runner_has_it)
         sandbox.runner.fault("fail", status=500)
         command_cancel(command=command)
         settings.STAGE_RETRY_WINDOW = 0
         command = drive(command, steps=2000)
-        assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
+        assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
+        assert command.events.last().data == {"code": "cancel_unconfirmed", "stage": "runner", "retryable": False}
+        run = command.stage_runs.get(stage=Stage.RUNNER)
+        assert (run.outcome, run.error_code) == ("cancelled", "cancel_unconfirmed")
 
     def test_work_whose_fate_is_unknown_is_found_and_stopped(self, alice, sandbox, settings):
         settings.SERVICE_TIMEOUT = 0.5
