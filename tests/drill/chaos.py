@@ -101,7 +101,7 @@ async def _run(system: DrillSystem, blows: Blows, plan: Plan, seed: int) -> bool
         for task in listening:
             task.cancel()
         await crowd.close()
-    _report(outcome, blows, sum(ear.connections for ear in ears))
+    _report(outcome, blows, sum(ear.connections for ear in ears), crowd.too_late)
     say(f"took {time.monotonic() - began:.0f} s")
     return outcome.is_good
 
@@ -114,7 +114,7 @@ async def _until_heard(ears: list[Ear]) -> None:
                 await asyncio.sleep(0.1)
 
 
-def _report(outcome: Outcome, blows: Blows, connections: int) -> None:
+def _report(outcome: Outcome, blows: Blows, connections: int, too_late: int) -> None:
     def counted(what: Counter[str]) -> str:
         return ", ".join(f"{name} {count}" for name, count in sorted(what.items())) or "nothing"
 
@@ -122,6 +122,7 @@ def _report(outcome: Outcome, blows: Blows, connections: int) -> None:
     say(f"killed: {counted(blows.killed)}")
     say(f"requests that were misled: {counted(blows.hits)}")
     say(f"sockets opened: {connections}")
+    say(f"not accepted, as their deadline had passed: {too_late}")
     say("")
     for line in outcome.lines():
         say(line)

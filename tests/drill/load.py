@@ -24,6 +24,7 @@ class Accepted:
     is_to_end: bool = False  # its cancellation was asked for
     has_deadline: bool = False
     user: int = 0  # whose it is, of several
+    goes_on_from: str | None = None  # the command that it repeats, after the last stage that succeeded
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.drill.client import Client, UnexpectedAnswerError, seconds
 from tests.drill.crowd import Crowd
 from tests.drill.ears import Ear
 from tests.drill.system import DrillSystem
-from tests.drill.verdict import Verdict, judge_end, judge_works
+from tests.drill.verdict import UNCONFIRMED, Verdict, judge_end, judge_works
 
 AT_ONCE = 4
 FILES = 3
@@ -64,6 +64,7 @@ async def outcome_of(crowd: Crowd, system: DrillSystem, ears: list[Ear]) -> Outc
             outcome.heard.append(f"{name}: {heard}")
     journals = {name: Journal.read(system.folder / "sandbox" / name) for name in system.instances}
     judge_works(outcome, crowd.accepted, {name: journal.stats for name, journal in journals.items()})
+    outcome.twice += [problem async for problem in _done_again(crowd, journals)]
     for journal in journals.values():
         outcome.at_work += journal.at_work(commands)
     return outcome
@@ -97,13 +98,26 @@ async def _look(
     return command_id, command
 
 
-async def _problems_of_files(client: Client, command: dict[str, Any], wanted: int) -> Any:
+async def _problems_of_files(client: Client, command: dict[str, Any], wanted: int) -> AsyncIterator[str]:
     if len(command["files"]) < wanted:
         yield f"{len(command['files'])} of {wanted}"
     for file in command["files"]:
         answer = await client.request("GET", file["url"].removeprefix("/api/v2"))
         if hashlib.sha256(answer.content).hexdigest() != file["sha256"]:
             yield f"{file['kind']}: other bytes"
+
+
+async def _done_again(crowd: Crowd, journals: dict[str, "Journal"]) -> AsyncIterator[str]:
+    """Yield the stages that a retry did again, though they had succeeded and it was to go on after them."""
+    done = {key for journal in journals.values() for key in journal.works}
+    for command_id, accepted in crowd.accepted.items():
+        if accepted.goes_on_from is None:
+            continue
+        path = f"/commands/{accepted.goes_on_from}/timeline"
+        tries = (await crowd.clients[accepted.user].ask("GET", path))["results"]
+        for stage in sorted({each["stage"] for each in tries if each["outcome"] == "succeeded"}):
+            if f"{command_id}:{stage}" in done:
+                yield f"{accepted.number} ({command_id}): {stage} had succeeded for {accepted.goes_on_from}"
 
 
 def _seqs_of(command: dict[str, Any] | None) -> list[int]:
@@ -140,7 +154,9 @@ class Journal:
         """Yield the runs that went on after their command was called cancelled, and nobody said that they might."""
         for key, run in self.runs.items():
             command = commands.get(key.partition(":")[0])
-            if command is None or command["status"] != "cancelled" or command["error"] is not None:
+            if command is None or command["status"] != "cancelled":
+                continue
+            if (command["error"] or {}).get("code") == UNCONFIRMED:
                 continue
             if run["ended_at"] is None or seconds(run["ended_at"]) > seconds(command["finished_at"]):
                 yield f"{key}: cancelled at {command['finished_at']}, and the run ended at {run['ended_at']}"

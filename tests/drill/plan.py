@@ -1,6 +1,6 @@
 """What will happen in a chaos run: made of a seed alone, so that the same seed gives the same commands and blows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -11,8 +11,9 @@ USERS = ("chaos-1", "chaos-2", "chaos-3")
 PRIORITIES = ("low", "normal", "high")
 PARTS = (*(f"worker-{queue}" for queue in QUEUES), "beat", "web", "redis")
 STAND_INS = tuple(f"{kind}-{number}" for kind in SERVICES for number in INSTANCES)
+BATCH = 4  # commands that are sent by one call
 # How often each kind of blow falls, of so many.
-BLOWS = {"kill": 8, "kill child": 3, "misbehave": 7, "cut database": 3, "empty broker": 2, "restart database": 1}
+BLOWS = {"kill": 8, "kill child": 3, "misbehave": 10, "cut database": 3, "empty broker": 2, "restart database": 1}
 MISBEHAVIOUR: tuple[dict[str, Any], ...] = (
     {"kind": "lost_answer", "method": "POST"},
     {"kind": "lost_answer"},
@@ -54,6 +55,8 @@ class Order:
     cancelled_after: float | None
     given_up_after: float | None  # its sender does not wait for the first answer, and sends it again
     is_sent_twice: bool  # at the same moment
+    retried: str | None  # what its sender does if it did not complete: go on after the last good stage, or from "start"
+    batch: int | None = None  # sent by one call together with the others of this number
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,10 @@ def plan_of(seed: int, *, commands: int, rate: float, gap: float, has_own_databa
     """Plan so many commands, `rate` a second, and a blow every `gap` seconds on average for as long as that takes."""
     dice = Random(seed)  # noqa: S311 - no secret
     orders = [_order(dice, number, number / rate) for number in range(1, commands + 1)]
+    for first in dice.sample(range(0, commands, BATCH), commands // BATCH // 6 + 1):
+        of_one = orders[first]
+        for place in range(first, min(first + BATCH, commands)):
+            orders[place] = replace(orders[place], at=of_one.at, user=of_one.user, kind=None, batch=of_one.number)
     lasts = commands / rate
     deck = [kind for kind in BLOWS if has_own_database or kind != "restart database"]  # one of each at least
     deck += dice.choices(deck, [BLOWS[kind] for kind in deck], k=max(round(lasts / gap) - len(deck), 0))
@@ -112,6 +119,7 @@ def _order(dice: Random, number: int, at: float) -> Order:
         cancelled_after=dice.choice((0.0, 0.3, 1.0, 3.0)) if is_cancelled else None,
         given_up_after=dice.choice((0.005, 0.02, 0.05, 0.1)) if doubt < 0.2 else None,
         is_sent_twice=0.2 <= doubt < 0.4,
+        retried=dice.choice(("on", "start", None)) if kind is None else None,
     )
 
 
@@ -127,10 +135,10 @@ def _blow(dice: Random, kind: str, at: float) -> Blow:
             workers = [name for name in PARTS if name.startswith("worker-")]
             return Blow(at, kind, tuple(dice.sample(workers, dice.choice((1, 2, 3)))), 0.0)
         case "misbehave":
-            victims = dice.sample(STAND_INS, dice.choice((1, 2, 3)))
+            victims = dice.sample(STAND_INS, dice.choice((2, 3, 4)))
             menu = MISBEHAVIOUR + (OF_RUNNERS * 3 if all(name.startswith("runner") for name in victims) else ())
             faults = [{**fault, "times": dice.choice((1, 2, 3))} for fault in dice.sample(menu, dice.choice((1, 2, 3)))]
-            return Blow(at, kind, tuple(victims), dice.uniform(2.0, 6.0), tuple(faults))
+            return Blow(at, kind, tuple(victims), dice.uniform(3.0, 8.0), tuple(faults))
         case "cut database":
             return Blow(at, kind, (), 0.0, share=dice.choice((0.2, 0.5, 1.0)))
         case _:

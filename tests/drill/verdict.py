@@ -16,6 +16,7 @@ AT_ONCE = 8
 # What a command may end with when a service misbehaves. All else would be a mistake of the gateway.
 HONEST = ("unavailable", "left_alone", "timeout", "error", "invalid_answer", "not_found", "file_missing")
 LATE = "deadline_passed"
+UNCONFIRMED = "cancel_unconfirmed"  # of one that is called cancelled: the runner was away when it was asked to stop
 
 
 @dataclass
@@ -106,7 +107,7 @@ def judge_end(
         verdict.completed += 1
     elif command["status"] == "cancelled":
         verdict.cancelled += 1
-        is_late = accepted.has_deadline and (command["error"] or {}).get("code") == LATE
+        is_late = accepted.has_deadline and (command["error"] or {}).get("code") in (LATE, UNCONFIRMED)
         if not (accepted.is_to_end or is_late):
             verdict.wrong.append(f"{name}: cancelled, and nobody asked for it")
     elif command["error"]:
@@ -119,8 +120,6 @@ def judge_end(
 
 
 def _is_honest(code: str, accepted: Accepted) -> bool:
-    if code == "cancel_unconfirmed":  # honest, if the runner was away when it was asked to stop
-        return accepted.is_to_end
     if code == LATE:
         return accepted.has_deadline
     return code in {f"{stage}_{reason}" for stage in accepted.stages for reason in HONEST}
