@@ -248,9 +248,12 @@ CELERY_TASK_SOFT_TIME_LIMIT = 150
 CELERY_TASK_TIME_LIMIT = 180
 CELERY_TIMEZONE = "UTC"
 # A queue and workers for each stage of a command, so that a service that hangs holds up no other; and one for the rest.
-# The arguments are for RabbitMQ, where there are exchanges of this type.
+# The arguments are for RabbitMQ; to delay messages of such queues it needs an exchange of type topic. On Redis, a
+# message to a direct exchange goes by the queue's name alone. To any other it goes by bindings that are kept in Redis,
+# and once that was emptied, every message is dropped without a word until the workers are started anew.
+_exchange = "topic" if env.str("BROKER_URL", "").startswith(("amqp", "pyamqp")) else "direct"
 CELERY_TASK_QUEUES = [
-    Queue(name, Exchange("gateway", type="topic"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+    Queue(name, Exchange("gateway", type=_exchange), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
     for name in ("segmentation", "runner", "archive", "control")
 ]
 CELERY_TASK_DEFAULT_QUEUE = "control"
