@@ -42,10 +42,10 @@ def queue_length(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
 
 @measures(Condition.STUCK_COMMANDS)
 def stuck_commands(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
-    """Count the commands that have not finished, and whose last event is as old as the threshold, in minutes."""
+    """Count the commands whose last event is as old as the threshold, in minutes; without those that are held."""
     before = now - timedelta(minutes=rule.threshold or 0)
     recent = CommandEvent.objects.filter(command=OuterRef("pk"), seq=OuterRef("last_seq"), at__gt=before)
-    stuck = Command.objects.filter(~Exists(recent), finished_at=None, created_at__lte=before).order_by()
+    stuck = Command.objects.filter(~Exists(recent), finished_at=None, held=False, created_at__lte=before).order_by()
     ids = list(stuck.values_list("id", flat=True)[:MOST_STUCK])
     yield Seen("", bool(ids), len(ids), str(min(ids, default="")))
 

@@ -12,7 +12,6 @@ from django.db import OperationalError
 
 from commands import tasks
 from gateway import health
-from gateway.ids import new_id
 from gateway.settings.base import redis_settings
 from integrations.clients import http
 
@@ -155,7 +154,7 @@ def test_without_a_worker_of_every_queue_it_is_not_ready(client, monkeypatch):
     monkeypatch.setattr(health, "_told_at", {})
     health.worker_works("control")
     assert_failed(client, "worker")
-    tasks.advance(str(new_id()), "runner")
+    tasks.advance("runner")
     assert client.get(READY).status_code == 200
     cache.delete(health._HEARTBEAT_KEY.format("runner"))
     health.worker_works("runner")  # not told again so soon: it costs a round trip
