@@ -106,7 +106,7 @@ class BulkCancelView(ApiView):
         request=BulkCancelInput,
         responses=BulkCancelOutput,
         examples=[
-            OpenApiExample("Two", {"ids": ["01a20720-232a-707e-b013-58f64b27eff2"]}, request_only=True),
+            OpenApiExample("By ids", {"ids": ["01a20720-232a-707e-b013-58f64b27eff2"]}, request_only=True),
             OpenApiExample("All with a tag", {"filter": {"tag": "demo"}}, request_only=True),
         ],
     )

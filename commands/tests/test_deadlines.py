@@ -48,6 +48,15 @@ def test_what_has_not_begun_by_then_fails_without_a_worker(alice, api):
     assert error["detail"] == "The command was not finished by its deadline."
 
 
+def test_so_does_what_is_held_because_its_user_has_enough_in_flight(alice):
+    command = submit(alice)
+    Command.objects.filter(id=command.id).update(held=True)
+    pass_the_deadline(command)
+    tasks.sweep()
+    assert state_of(command) == (Status.FAILED, "deadline_passed")
+    assert not command.held
+
+
 def test_a_worker_that_has_just_claimed_it_does_not_begin(alice, sandbox):
     command = submit(alice)
     claimed = lease_claim(command_id=command.id)
