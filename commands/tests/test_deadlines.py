@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from commands import tasks
+from commands import deadlines, tasks
 from commands.deadlines import deadlines_enforce
 from commands.leases import lease_claim
 from commands.models import Command, Outcome
@@ -140,6 +140,22 @@ def test_a_sweep_takes_a_batch_the_oldest_first(alice):
         pass_the_deadline(command)
     assert [deadlines_enforce(limit=2) for _ in range(3)] == [2, 1, 0]
     assert [state_of(command)[0] for command in commands] == [Status.FAILED] * 3
+
+
+def test_one_that_makes_trouble_stops_no_other(alice, monkeypatch, caplog):
+    trouble, other = submit(alice), submit(alice)
+    pass_the_deadline(trouble, other)
+    hold = deadlines.deadline_enforce
+
+    def fails(*, command):
+        if command == trouble:
+            raise ZeroDivisionError
+        return hold(command=command)
+
+    monkeypatch.setattr(deadlines, "deadline_enforce", fails)
+    assert deadlines_enforce() == 1
+    assert [state_of(trouble)[0], state_of(other)[0]] == [Status.QUEUED, Status.FAILED]
+    assert str(trouble.id) in caplog.text
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="its planner is asked")
