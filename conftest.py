@@ -178,6 +178,12 @@ def _news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "hand_over", lambda event: events.events_broadcast([event]))
 
 
+@pytest.fixture
+def slow_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No work is done when it was just handed over: so commands stay in the stage that they are in for a while."""
+    monkeypatch.setattr("commands.pipeline.stage.POLLS_AT_ONCE", False)
+
+
 def start_service(name: str, folder: Path, *options: str, port: int = 0) -> tuple[SandboxService, Child]:
     """Start `python -m integrations.sandbox`; whoever starts it stops it, and then its port refuses connections."""
     with socket.create_server(("127.0.0.1", port)) as listening:

@@ -13,10 +13,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import reduce
+from operator import or_
 from queue import Empty, SimpleQueue
 
 from celery.signals import worker_process_shutdown
 from django.db import close_old_connections, connections, transaction
+from django.db.models import Q
 from django.dispatch import Signal
 from django.utils import timezone
 
@@ -67,7 +70,8 @@ def _send(events: Sequence[CommandEvent]) -> bool:
 
 
 def _put_down_as_sent(events: Sequence[CommandEvent]) -> None:
-    CommandEvent.objects.filter(pk__in=[event.pk for event in events]).update(broadcast_at=timezone.now())
+    these = reduce(or_, (Q(command_id=event.command_id, seq=event.seq) for event in events))
+    CommandEvent.objects.filter(these).update(broadcast_at=timezone.now())
 
 
 class _Broadcaster:

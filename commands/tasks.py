@@ -8,9 +8,10 @@ from commands.events import events_broadcast
 from commands.limits import let_go_what_may
 from commands.partitions import months_make
 from commands.pipeline import engine
+from commands.retention import old_months_drop, prune
+from commands.rollups import commands_roll_up
 from commands.selectors import events_not_broadcast
 from commands.states import Stage
-from commands.steps import old_steps_delete
 from gateway.health import worker_works
 
 
@@ -36,11 +37,19 @@ def rebroadcast() -> None:
 
 
 @shared_task
-def make_months() -> None:
-    """Make the partitions of events ahead of time."""
-    months_make()
+def delete_old() -> None:
+    """Delete what the rules of retention no longer keep, a part of it."""
+    prune()
 
 
 @shared_task
-def delete_old_steps() -> None:
-    old_steps_delete()
+def keep_months() -> None:
+    """Make the partitions of events ahead of time, and drop the old ones."""
+    months_make()
+    old_months_drop()
+
+
+@shared_task
+def roll_up() -> None:
+    """Count what has ended, for the statistics."""
+    commands_roll_up()

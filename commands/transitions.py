@@ -1,11 +1,11 @@
 """The one place where a command's status changes, and where its events are numbered."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from typing import Any
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 from django.utils import timezone
 
 from commands.dispatch import wake
@@ -14,6 +14,7 @@ from commands.limits import let_next_go
 from commands.models import Command, CommandEvent
 from commands.queue import turn_of
 from commands.states import STAGE_OF, TERMINAL, TRANSITIONS, Status
+from gateway.rows import insert, update
 
 
 class StaleCommandError(Exception):
@@ -65,9 +66,9 @@ def command_event(
 
 def first_event(command: Command, *, data: dict[str, Any] | None = None) -> CommandEvent:
     """Save a new command together with its first event."""
-    with transaction.atomic():
+    with _one_transaction():
         command.last_seq = 1
-        command.save(force_insert=True)
+        insert(command)
         return _event(command, str(command.status), data or {})
 
 
@@ -100,11 +101,12 @@ def _record(
         conditions["lease_owner"] = lease_owner
         if "finished_at" not in changes:
             changes["deaths"] = 0  # whoever works on it gets on
-    with transaction.atomic():
+    with _one_transaction():
         # Compare and swap. The row stays locked until the commit, so numbers are given in the order of the commits.
-        if not Command.objects.filter(**conditions).update(last_seq=F("last_seq") + 1, **changes):
+        seq = update(Command, conditions, changes, counting="last_seq")
+        if not seq:
             raise StaleCommandError
-        changes["last_seq"] = Command.objects.values_list("last_seq", flat=True).get(id=command.id)
+        changes["last_seq"] = seq
         changed = copy(command)
         _set(changed, changes)
         recorded = _event(changed, event, data)
@@ -120,13 +122,18 @@ def _let_next_go(command: Command) -> None:
         transaction.on_commit(lambda: wake(stage), robust=True)
 
 
+def _one_transaction() -> AbstractContextManager[object]:
+    """Without a savepoint in another one: a stale command changed nothing, and what else fails is to end that too."""
+    return nullcontext() if connection.in_atomic_block else transaction.atomic()
+
+
 def _set(command: Command, changes: dict[str, Any]) -> None:
     for name, value in changes.items():
         setattr(command, name, value)
 
 
 def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
-    recorded = CommandEvent.objects.create(
+    recorded = CommandEvent(
         command=command,
         seq=command.last_seq,
         event=event,
@@ -135,5 +142,6 @@ def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
         progress=command.progress,
         data=data,
     )
+    insert(recorded)
     event_broadcast_on_commit(recorded)
     return recorded

@@ -14,6 +14,7 @@ from commands.models import Command, Outcome, StageRun
 from commands.queue import turn_of
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
+from gateway.rows import insert, select, update
 from integrations.clients.errors import (
     NotFoundError,
     NotTakenError,
@@ -63,7 +64,7 @@ def failure_of(stage: Stage, error: ServiceError, *, accepted: bool = False, fet
 
 def runs_of(command: Command, stage: Stage) -> list[StageRun]:
     """Return the tries of a stage so far, in order."""
-    return list(command.stage_runs.filter(stage=stage).order_by("attempt"))
+    return select(StageRun, {"command": command, "stage": stage}, order="attempt")
 
 
 def earlier_runs(command: Command, run: StageRun) -> list[StageRun]:
@@ -97,11 +98,12 @@ def last_failed_instance(runs: list[StageRun]) -> str | None:
 
 def begin_run(command: Command, stage: Stage, attempt: int, instance: str) -> StageRun:
     """Open the next try. The key is the same for every try: a service does the work once."""
-    with transaction.atomic():
-        lease_renew(command)
-        return StageRun.objects.create(
-            command=command, stage=stage, attempt=attempt, instance=instance, idempotency_key=f"{command.id}:{stage}"
-        )
+    lease_renew(command)
+    run = StageRun(
+        command=command, stage=stage, attempt=attempt, instance=instance, idempotency_key=f"{command.id}:{stage}"
+    )
+    insert(run)
+    return run
 
 
 def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = "", remote_file_id: str = "") -> None:
@@ -110,16 +112,16 @@ def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = 
     Within a transaction, after the command is written: whoever needs both rows takes the command first.
     """
     now = timezone.now()
-    ended = StageRun.objects.filter(id=run.id, finished_at=None).update(
-        outcome=outcome,
-        remote_id=run.remote_id,
-        remote_file_id=remote_file_id,
-        error_code=code,
-        error_cause=cause[:500],
-        not_taken=run.not_taken,
-        finished_at=now,
-    )
-    if not ended:
+    changes = {
+        "outcome": outcome,
+        "remote_id": run.remote_id,
+        "remote_file_id": remote_file_id,
+        "error_code": code,
+        "error_cause": cause[:500],
+        "not_taken": run.not_taken,
+        "finished_at": now,
+    }
+    if not update(StageRun, {"id": run.id, "finished_at": None}, changes):
         raise StaleCommandError
     run.outcome, run.error_code, run.finished_at = outcome, code, now
 

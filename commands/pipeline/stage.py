@@ -38,6 +38,7 @@ from commands.pipeline.stages import STAGES, progress_of_run
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
 from files.formats import FormatError
+from gateway.rows import update
 from integrations.clients.base import StageClient, WorkReport, WorkState
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import ServiceError, TransientError
@@ -46,6 +47,8 @@ from integrations.registry import ServiceKind, choose
 
 logger = logging.getLogger(__name__)
 
+# Whether a service is asked as soon as it has accepted work: what takes no time is done by then.
+POLLS_AT_ONCE = True
 FIRST_POLL_SECONDS = 0.1
 MAX_POLL_SECONDS = 10.0
 
@@ -83,7 +86,10 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
     def submit() -> WorkReport:
         return client.submit(spec.request(command), idempotency_key=run.idempotency_key)
 
-    return _guarded(command, run, client, submit)
+    look_again_at = _guarded(command, run, client, submit)
+    if look_again_at is None or not run.remote_id or not POLLS_AT_ONCE:
+        return look_again_at
+    return _guarded(command, run, client, lambda: client.report(run.remote_id))
 
 
 def _ask(command: Command, run: StageRun) -> datetime | None:
@@ -157,12 +163,12 @@ def _still_working(command: Command, run: StageRun, report: WorkReport) -> datet
     run.polls += 1
     run.unanswered_since = None
     command.turn_at = None  # it is handed over
-    with transaction.atomic():
-        lease_renew(command)
-        progress = progress_of_run(command, report.progress or 0)
-        if command.status == Status.RUNNING and progress > command.progress:
-            command_event(command, "progress", lease_owner=command.lease_owner, progress=progress)
-        run.save(update_fields=["remote_id", "polls", "unanswered_since"])
+    lease_renew(command)
+    changes = {"remote_id": run.remote_id, "polls": run.polls, "unanswered_since": None}
+    update(StageRun, {"id": run.id}, changes)
+    progress = progress_of_run(command, report.progress or 0)
+    if command.status == Status.RUNNING and progress > command.progress:
+        command_event(command, "progress", lease_owner=command.lease_owner, progress=progress)
     return timezone.now() + timedelta(seconds=delay)
 
 

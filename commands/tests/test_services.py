@@ -154,7 +154,9 @@ class TestCancel:
         assert command.status == Status.CANCELLED
         assert command.alt_file is None
 
-    def test_a_run_that_was_finished_before_it_could_be_stopped_is_completed(self, alice, sandbox, monkeypatch):
+    def test_a_run_that_was_finished_before_it_could_be_stopped_is_completed(
+        self, alice, sandbox, slow_work, monkeypatch
+    ):
         monkeypatch.setattr("commands.pipeline.stage.FIRST_POLL_SECONDS", 60)
         command = drive_until(command_submit(user=alice, text="echo hello"), runner_has_it)
         task = f"{sandbox.runner.url}/tasks/{command.stage_runs.get(stage=Stage.RUNNER).remote_id}"
