@@ -1,16 +1,14 @@
 """Many commands by one call: each item gets an answer of its own, and none blocks another."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
-from django.db.models import QuerySet
 from rest_framework.exceptions import APIException, ValidationError
 
 from accounts.models import User
-from commands.models import Command, Mode
+from commands.history import CommandFilters
+from commands.models import Command
 from commands.selectors import own_commands
 from commands.services import check_now, command_cancel, commands_store
 from commands.states import TERMINAL, Status
@@ -53,38 +51,10 @@ def _cancelled(command: Command) -> Command | APIException:
         return error
 
 
-def cancellable_ids(
-    *,
-    user: User,
-    status: Iterable[str] = CANCELLABLE,
-    mode: Iterable[str] = Mode,
-    persona: str | None = None,
-    tag: Sequence[str] = (),
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-    q: str | None = None,
-) -> tuple[list[UUID], bool]:
-    """Return the oldest of the user's commands that can be cancelled and fit all of this; and whether there are more.
-
-    An index leads to what has not ended, which is little, whatever the history.
-    """
-    commands = Command.objects.filter(user=user, only_stage=None, status__in=list(status), mode__in=list(mode))
-    if persona is not None:
-        commands = commands.filter(persona=persona)
-    if created_after is not None:
-        commands = commands.filter(created_at__gte=created_after)
-    if created_before is not None:
-        commands = commands.filter(created_at__lt=created_before)
-    if q is not None:
-        commands = commands.filter(text__icontains=q)
-    ids = _with_tags(commands.order_by("id"), tag)
+def cancellable_ids(*, user: User, filters: CommandFilters) -> tuple[list[UUID], bool]:
+    """Return the oldest of the user's commands that can be cancelled and fit; and whether there are more."""
+    # An index leads to what has not ended, which is little, whatever the history. Put into order here: for that, the
+    # database might go through all that there ever was.
+    commands = Command.objects.filter(user=user, only_stage=None, finished_at=None, status__in=CANCELLABLE)
+    ids = sorted(filters.apply(commands).order_by().values_list("id", flat=True))
     return ids[:MAX_ITEMS], len(ids) > MAX_ITEMS
-
-
-def _with_tags(commands: QuerySet[Command], wanted: Sequence[str]) -> list[UUID]:
-    """Return the ids of those that have all these tags: one more than are taken, to tell whether there are more."""
-    if wanted and not connection.features.supports_json_field_contains:  # as SQLite
-        return [each for each, tags in commands.values_list("id", "tags") if set(wanted) <= set(tags)]
-    if wanted:
-        commands = commands.filter(tags__contains=list(wanted))
-    return list(commands.values_list("id", flat=True)[: MAX_ITEMS + 1])

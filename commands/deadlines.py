@@ -3,6 +3,7 @@
 Nothing of it depends on a worker that reaches the command: the sweep sees to it.
 """
 
+import logging
 from typing import Any
 
 from django.utils import timezone
@@ -12,6 +13,8 @@ from commands.models import Command
 from commands.services import command_stop
 from commands.states import Status
 from commands.transitions import StaleCommandError, command_transition
+
+logger = logging.getLogger(__name__)
 
 CODE = "deadline_passed"
 
@@ -25,7 +28,10 @@ def deadlines_enforce(*, limit: int = 500) -> int:
             deadline_enforce(command=command)
         except StaleCommandError:
             continue  # it goes on just now; if it has not ended, the next sweep sees it again
-        held += 1
+        except Exception:
+            logger.exception("could not hold the deadline of command %s", command.id)  # the others do not wait for it
+        else:
+            held += 1
     return held
 
 

@@ -24,10 +24,10 @@ def advance(stage: str) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Hold the deadlines, and wake every stage that has work: the net under lost messages and dead workers."""
-    deadlines_enforce()
+    """Wake every stage that has work, the net under lost messages and dead workers; and hold the deadlines."""
     for stage in {*let_go_what_may(), *stages_with_work(now=timezone.now())}:
         wake(stage)
+    deadlines_enforce()
 
 
 @shared_task

@@ -46,6 +46,7 @@ OPEN_TO_STRANGERS = {
     "runner-callback",
 }
 NO_PARAMETERS_OF_OURS = {"schema", "api-docs", "api-docs-redoc"}  # views of drf-spectacular
+WITH_EXAMPLES = ("commands", "commands/bulk", "commands/bulk-cancel", "auth/login", *Stage.values)
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -184,10 +185,7 @@ def test_every_operation_says_in_words_what_it_does_and_how_errors_look(schema):
             assert "application/problem+json" in operation["responses"]["default"]["content"]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [f"/api/v2/{name}" for name in ("commands", "commands/bulk", "commands/bulk-cancel", "auth/login", *Stage.values)],
-)
+@pytest.mark.parametrize("path", [f"/api/v2/{name}" for name in WITH_EXAMPLES])
 def test_the_first_calls_of_a_newcomer_have_examples(schema, path):
     body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     assert all(example["value"] for example in body["examples"].values())

@@ -7,11 +7,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 
-from commands.api.serializers import MAX_TAG, MAX_TAGS, MAX_TEXT, CommandInput, CommandOutput, PersonaField
+from commands.api.filters import FilterQuery
+from commands.api.serializers import MAX_TAG, MAX_TAGS, CommandInput, CommandOutput
 from commands.bulk import CANCELLABLE, MAX_ITEMS
 from commands.models import Command, Mode
 from gateway.api.problems import problem_of
-from gateway.api.serializers import StrictCharField, StrictDateTimeField, StrictSerializer, StrictUUIDField
+from gateway.api.serializers import StrictCharField, StrictSerializer, StrictUUIDField
 
 
 class RetryInput(StrictSerializer):
@@ -51,25 +52,28 @@ class OneOrSeveralField(serializers.ListField):
         return values
 
 
-class CancelFilter(StrictSerializer):
-    status = OneOrSeveralField(child=serializers.ChoiceField(CANCELLABLE), required=False, min_length=1)
-    mode = OneOrSeveralField(child=serializers.ChoiceField(Mode.choices), required=False, min_length=1)
-    persona = PersonaField(required=False)
-    tag = OneOrSeveralField(
+class CancelFilter(FilterQuery):
+    """As of the list, but in JSON, and of what can be cancelled."""
+
+    status = OneOrSeveralField(  # type: ignore[assignment]  # other fields, of the same meaning
+        child=serializers.ChoiceField(CANCELLABLE), required=False, min_length=1
+    )
+    mode = OneOrSeveralField(  # type: ignore[assignment]  # the same
+        child=serializers.ChoiceField(Mode.choices), required=False, min_length=1
+    )
+    tag = OneOrSeveralField(  # type: ignore[assignment]  # the same
         child=StrictCharField(max_length=MAX_TAG),
         required=False,
         min_length=1,
         max_length=MAX_TAGS,
         help_text="Several: those that have all of them.",
     )
-    created_after = StrictDateTimeField(required=False, help_text="At this time or later.")
-    created_before = StrictDateTimeField(required=False)
-    q = StrictCharField(max_length=MAX_TEXT, required=False, help_text="A part of the text.")
+    user = None  # type: ignore[assignment]  # one's own
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
             raise serializers.ValidationError(_("Say at least one thing: all of them is never meant by nothing."))
-        return attrs
+        return super().validate(attrs)
 
 
 class BulkCancelInput(StrictSerializer):

@@ -18,6 +18,7 @@ from commands.api.act_serializers import (
     RetryInput,
     item_output,
 )
+from commands.api.filters import filters_of
 from commands.api.serializers import CommandInput, CommandOutput
 from commands.bulk import cancellable_ids, commands_cancel, commands_submit
 from commands.retries import command_retry
@@ -106,7 +107,7 @@ class BulkCancelView(ApiView):
         request=BulkCancelInput,
         responses=BulkCancelOutput,
         examples=[
-            OpenApiExample("Two", {"ids": ["01a20720-232a-707e-b013-58f64b27eff2"]}, request_only=True),
+            OpenApiExample("By ids", {"ids": ["01a20720-232a-707e-b013-58f64b27eff2"]}, request_only=True),
             OpenApiExample("All with a tag", {"filter": {"tag": "demo"}}, request_only=True),
         ],
     )
@@ -115,7 +116,7 @@ class BulkCancelView(ApiView):
         body = self.read_body(request, BulkCancelInput)
         ids, more = body.get("ids", []), False
         if "filter" in body:
-            ids, more = cancellable_ids(user=request.user, **body["filter"])
+            ids, more = cancellable_ids(user=request.user, filters=filters_of(body["filter"]))
         outcomes = commands_cancel(user=request.user, ids=ids)
         results = [{"id": each} | item_output(outcome, 202) for each, outcome in zip(ids, outcomes, strict=True)]
         return Response({"results": results, "more": more})

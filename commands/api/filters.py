@@ -1,12 +1,8 @@
 """What a list of commands can be asked for."""
 
-import re
-from datetime import UTC, datetime
 from typing import Any
 
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from accounts.requests import SignedInRequest
@@ -16,33 +12,10 @@ from commands.models import Mode
 from commands.search import SEARCHABLE
 from commands.states import Status
 from gateway.api.errors import ApiError, ErrorCode
-from gateway.api.serializers import PageQuery, QuerySerializer, StrictCharField
+from gateway.api.serializers import PageQuery, QuerySerializer, StrictCharField, TimeField
 
 ALL_COMMANDS = "commands.view_command"  # Django's own: of anybody's commands, as in the admin pages
 MAX_SEARCH = 100
-YEARS = range(1971, 9999)  # of which one can count on and back
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-@extend_schema_field({"type": "string", "format": "date-time"})
-class TimeField(serializers.Field[datetime, str, str, Any]):
-    """A time as RFC 3339 has it: with its offset, so that nobody has to guess where it was meant."""
-
-    default_error_messages = {  # noqa: RUF012 - as DRF has it
-        "invalid": _("Must be a time with an offset, like 2026-11-24T10:00:00Z; in a URL, + is written %2B.")
-    }
-
-    def to_internal_value(self, data: str) -> datetime:
-        try:
-            moment = parse_datetime(data.upper()) if _RFC_3339.fullmatch(data) else None
-            if moment is not None and moment.year in YEARS:
-                return moment.astimezone(UTC)
-        except ValueError:  # a 31st of February
-            pass
-        raise serializers.ValidationError(self.error_messages["invalid"], code="invalid")
-
-    def to_representation(self, value: datetime) -> str:
-        return value.isoformat()
 
 
 class SeveralChoicesField(serializers.MultipleChoiceField):

@@ -14,9 +14,9 @@ from gateway.api.serializers import (
     JSONObjectField,
     QuerySerializer,
     StrictCharField,
-    StrictDateTimeField,
     StrictIntegerField,
     StrictSerializer,
+    TimeField,
 )
 
 MAX_TEXT = 10_000
@@ -73,7 +73,7 @@ class CommandInput(SegmentationInput):
     target = StrictCharField(
         max_length=50, required=False, help_text="A tag: only instances of the services that have it get the work."
     )
-    deadline = StrictDateTimeField(
+    deadline = TimeField(
         required=False,
         allow_null=True,
         help_text="If it has not begun by then, it fails; if it has not finished, it is cancelled.",

@@ -11,11 +11,11 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from accounts.requests import SignedInRequest
-from commands.api.filters import ALL_COMMANDS, TimeField, require_for_others
+from commands.api.filters import ALL_COMMANDS, require_for_others
 from commands.rollups import HOUR, hour_of
 from commands.states import TERMINAL, Status
 from commands.stats import INTERVALS, Durations, Stats, command_stats
-from gateway.api.serializers import QuerySerializer
+from gateway.api.serializers import QuerySerializer, TimeField
 from gateway.api.views import ApiView
 
 DEFAULT_SPAN = timedelta(days=7)

@@ -219,7 +219,7 @@ class TestCancel:
             ({"ids": [5]}, "ids.0"),
             ({"ids": [str(uuid.UUID(int=1))] * 2}, "ids"),
             ({"ids": [str(uuid.UUID(int=number)) for number in range(101)]}, "ids"),
-            ({"ids": [str(uuid.UUID(int=1))], "filter": {"q": "x"}}, "ids"),
+            ({"ids": [str(uuid.UUID(int=1))], "filter": {"q": "xyz"}}, "ids"),
             ({"filter": {}}, "filter"),
             ({"filter": []}, "filter"),
             ({"filter": {"colour": "blue"}}, "filter.colour"),
@@ -233,6 +233,10 @@ class TestCancel:
             ({"filter": {"mode": None}}, "filter.mode"),
             ({"filter": {"tag": "\0"}}, "filter.tag.0"),
             ({"filter": {"q": ""}}, "filter.q"),
+            ({"filter": {"q": "ab"}}, "filter.q"),
+            ({"filter": {"q": 5}}, "filter.q"),
+            ({"filter": {"user": str(uuid.UUID(int=1))}}, "filter.user"),
+            ({"filter": {"created_after": 5}}, "filter.created_after"),
             ({"filter": {"created_after": "2026-11-24"}}, "filter.created_after"),
             ({"all": True}, "all"),
             ([], "body"),
@@ -246,11 +250,11 @@ class TestCancel:
     @pytest.mark.security
     @pytest.mark.security_access
     def test_nobody_cancels_another_persons_commands(self, api, alice, bob, admin):
-        command = command_submit(user=alice, text="x")
+        command = command_submit(user=alice, text="echo")
         for user in (bob, admin):
             answer = post(api(user), {"ids": [str(command.id)]}, CANCEL).json()
             assert [each["status"] for each in answer["results"]] == [404]
-            assert post(api(user), {"filter": {"q": "x"}}, CANCEL).json()["results"] == []
+            assert post(api(user), {"filter": {"q": "echo"}}, CANCEL).json()["results"] == []
         problem_of(post(api(None), {"ids": [str(command.id)]}, CANCEL), ErrorCode.NOT_AUTHENTICATED)
         command.refresh_from_db()
         assert command.status == Status.QUEUED

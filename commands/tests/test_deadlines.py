@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from commands import tasks
+from commands import deadlines, tasks
 from commands.deadlines import deadlines_enforce
 from commands.leases import lease_claim
 from commands.models import Command, Outcome
@@ -46,6 +46,15 @@ def test_what_has_not_begun_by_then_fails_without_a_worker(alice, api):
     assert state_of(other) == (Status.QUEUED, "")
     error = api(alice).get(f"/api/v2/commands/{late.id}").json()["error"]
     assert error["detail"] == "The command was not finished by its deadline."
+
+
+def test_so_does_what_is_held_because_its_user_has_enough_in_flight(alice):
+    command = submit(alice)
+    Command.objects.filter(id=command.id).update(held=True)
+    pass_the_deadline(command)
+    tasks.sweep()
+    assert state_of(command) == (Status.FAILED, "deadline_passed")
+    assert not command.held
 
 
 def test_a_worker_that_has_just_claimed_it_does_not_begin(alice, sandbox):
@@ -131,6 +140,22 @@ def test_a_sweep_takes_a_batch_the_oldest_first(alice):
         pass_the_deadline(command)
     assert [deadlines_enforce(limit=2) for _ in range(3)] == [2, 1, 0]
     assert [state_of(command)[0] for command in commands] == [Status.FAILED] * 3
+
+
+def test_one_that_makes_trouble_stops_no_other(alice, monkeypatch, caplog):
+    trouble, other = submit(alice), submit(alice)
+    pass_the_deadline(trouble, other)
+    hold = deadlines.deadline_enforce
+
+    def fails(*, command):
+        if command == trouble:
+            raise ZeroDivisionError
+        return hold(command=command)
+
+    monkeypatch.setattr(deadlines, "deadline_enforce", fails)
+    assert deadlines_enforce() == 1
+    assert [state_of(trouble)[0], state_of(other)[0]] == [Status.QUEUED, Status.FAILED]
+    assert str(trouble.id) in caplog.text
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="its planner is asked")
