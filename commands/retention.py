@@ -25,7 +25,7 @@ from gateway.locks import alone
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
+BATCH = 200
 # Of each minute, so that others who wait for the same workers and the same disk have their turn.
 PRUNE_SECONDS = 5.0
 # Events that are soon dropped with their month are left to that. After so long it was held up by a command of the
