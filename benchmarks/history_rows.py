@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.db import connection
 from django.db.models import AutoField, Model
 
@@ -155,12 +154,3 @@ class History:
         for seq, status in enumerate(STEPS, start=1):
             self.events.add(command_id, seq, status, status, since, since)
         self.results.add(command_id)
-
-
-def people() -> list[UUID]:
-    """Make those whose commands these are. Return their ids, whoever has most first."""
-    user_model = get_user_model()
-    made = user_model.objects.bulk_create(
-        user_model(username=f"person{number}", email=f"person{number}@example.com") for number in range(len(SHARES))
-    )
-    return [user.pk for user in made]

@@ -1,5 +1,7 @@
 """Measures the production system on PostgreSQL and Redis, and prints a table: `make bench`, docs/performance.md.
 
+`python -m benchmarks.run history` measures reading in a thousand and in a million commands alone.
+
 Limits are what the machine gives in the same run, under the same noise. The ratios therefore say more than the figures.
 """
 
@@ -22,6 +24,8 @@ from benchmarks.system import (
     say,
     worker_processes,
 )
+
+HISTORY = "history"
 
 
 def measure_all(system: System) -> Figures:
@@ -52,6 +56,13 @@ def measure_all(system: System) -> Figures:
     return Figures(direct, single, bursts, no_op_tasks, rates, statements, session_check, client, balance)
 
 
+def measure_history(system: System) -> None:
+    from benchmarks import history  # noqa: PLC0415 - as above
+
+    print()
+    history.print_history(history.measure(system))
+
+
 def print_circumstances(system: System, load: float) -> None:
     """Print what a figure means nothing without."""
     with psycopg.connect(system.given["DATABASE_URL"]) as connection:
@@ -68,12 +79,16 @@ def print_circumstances(system: System, load: float) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:] not in ([], [HISTORY]):
+        sys.exit(f"There is no such part: give none, for all of them, or {HISTORY}.")
     interrupt_on_signals()
     load = os.getloadavg()[0]
     try:
         with running_system() as system:
             print_circumstances(system, load)
-            print_table(measure_all(system))
+            if sys.argv[1:] != [HISTORY]:
+                print_table(measure_all(system))
+            measure_history(system)
     except KeyboardInterrupt:
         sys.exit(130)  # as a shell has it for Ctrl-C
     except (BenchError, UnexpectedAnswerError) as error:

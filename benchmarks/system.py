@@ -66,17 +66,17 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 @contextmanager
-def scratch_database() -> Iterator[str]:
+def scratch_database(copy_of: str = "template1") -> Iterator[str]:
     """Make a database beside the one that DATABASE_URL names, and drop it at the end. Yield its URL."""
     url = urlsplit(os.environ.get("DATABASE_URL") or DEFAULT_DATABASE_URL)
     name = f"gateway_bench_{secrets.token_hex(4)}"
 
     def execute(statement: str) -> None:
         with psycopg.connect(url.geturl(), autocommit=True, connect_timeout=5) as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(copy_of)))
 
     try:
-        execute("CREATE DATABASE {}")
+        execute("CREATE DATABASE {} TEMPLATE {}")
     except (psycopg.Error, ValueError) as error:
         raise BenchError(
             f"No database can be made on {url.hostname}:{url.port or 5432} ({' '.join(str(error).split())}). "
@@ -219,6 +219,14 @@ class System:
         """Start an application as the gateway's web runs, with one process: the other core is for who asks."""
         words = [word.replace("gateway.wsgi", application) for word in command_of("web")]
         self._start(role, [*words, *self._address(role), "--workers", "1"], like="web")
+
+    def start_web_of(self, role: str, database_url: str) -> None:
+        """Start one more web of the gateway, on another database."""
+        self.ports[role] = _free_port()
+        self.given["DATABASE_URL"], own = database_url, self.given["DATABASE_URL"]
+        self.start_web(role, "gateway.wsgi")
+        self.given["DATABASE_URL"] = own
+        self.wait_for(role, lambda: self._answers(role, "/health/live"))
 
     def start_service(self) -> str:
         """Start one more stand-in for the segmentation. Return its URL."""

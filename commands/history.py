@@ -17,6 +17,7 @@ from gateway.ids import first_id_at
 # How many of the commands next in line are looked at one by one. Of what is not among them, a page of which would be
 # found so, there is little: an index finds it all.
 NEAR = 1000
+FIRST_PIECE = 100  # of a file: so that it begins soon
 NOBODY = UUID(int=0)
 # An id says when it was made, which is a moment before `created_at`.
 CLOCKS = timedelta(minutes=1)
@@ -103,17 +104,18 @@ class CommandHistory:
     def pieces(self) -> Iterator[list[Command]]:
         """Yield all of them, without their files: a few at a time, and some of these times none."""
         beyond = "id__lt" if self.ordering == "-id" else "id__gt"
-        edge, rest = self._edge(), self
+        edge, rest = self._edge(FIRST_PIECE), self
         while edge is not None:
             yield list(rest._near(edge))
             rest = self.filter(**{beyond: edge})
             edge = rest._edge()  # noqa: SLF001 - the same
         yield list(rest._near(None))  # noqa: SLF001 - the same
 
-    def _edge(self) -> UUID | None:
+    def _edge(self, near: int | None = None) -> UUID | None:
         """Return the id of the last of the NEAR commands next in line, None if there are no more than these."""
+        last = (near or NEAR) - 1
         ids = self._in_order().values_list("id", flat=True)
-        return next(iter(ids[NEAR - 1 : NEAR]), None)
+        return next(iter(ids[last : last + 1]), None)
 
     def _near(self, edge: UUID | None) -> QuerySet[Command]:
         rows = self._filters.of_kind(self._in_order())

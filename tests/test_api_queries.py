@@ -36,6 +36,8 @@ def paths_of(command):
     return [
         "/api/v2/me",
         "/api/v2/commands",
+        "/api/v2/commands?q=merhaba&mode=normal&created_after=2026-01-01T00:00:00Z",
+        "/api/v2/commands/stats?interval=day",
         own,
         f"{own}/events",
         f"{own}/timeline",

@@ -25,11 +25,14 @@ ENDS = sorted(TERMINAL)
 
 
 @extend_schema_field({"oneOf": [{"type": "string", "format": "uuid"}, {"type": "string", "enum": [EVERYBODY]}]})
-class WhoseField(serializers.UUIDField):
+class WhoseField(serializers.Field[UUID | str, str, str, Any]):
     default_error_messages: ClassVar = {"invalid": _("Must be the id of a user, or `all`.")}
 
-    def to_internal_value(self, data: Any) -> UUID | str:
-        return EVERYBODY if data == EVERYBODY else super().to_internal_value(data)
+    def to_internal_value(self, data: str) -> UUID | str:
+        try:
+            return EVERYBODY if data == EVERYBODY else UUID(data)
+        except ValueError:
+            raise serializers.ValidationError(self.error_messages["invalid"], code="invalid") from None
 
 
 class StatsQuery(QuerySerializer):

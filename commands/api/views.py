@@ -1,4 +1,4 @@
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
@@ -56,7 +56,8 @@ class CommandListView(ApiView):
         history = history_asked_for(request, self.query)
         if request.accepted_renderer.format == CsvRenderer.format:
             return history_as_csv(request, history, self.query)
-        return self.get_paginated_response(CommandOutput(self.paginate_queryset(history), many=True).data)
+        page = self.paginate_queryset(cast("Any", history))  # it is paged through as a queryset is
+        return self.get_paginated_response(CommandOutput(page, many=True).data)
 
     @extend_schema(
         request=CommandInput,

@@ -45,6 +45,7 @@ def near(monkeypatch):
 
     def set_near(number):
         monkeypatch.setattr(history, "NEAR", number)
+        monkeypatch.setattr(history, "FIRST_PIECE", number)
 
     set_near(3)
     return set_near
@@ -390,7 +391,7 @@ RARE = [
     CommandFilters(text="Zümrüdüanka"),
     CommandFilters(tags=frozenset(["rare"])),
     CommandFilters(persona="nobody"),
-    CommandFilters(text="zumrudu", status=frozenset(["failed", "queued"]), mode=frozenset(["chaos"])),
+    CommandFilters(text="zumrudu", status=frozenset(["completed", "failed"]), mode=frozenset(["chaos"])),
 ]
 
 
