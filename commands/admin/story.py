@@ -180,7 +180,8 @@ def _notes(event: CommandEvent) -> "list[StrOrPromise]":
     if data.get("code"):
         notes.append(failure_sentence(str(data["code"]), _stage(data.get("stage")), ""))
     if data.get("next_attempt_at"):
-        notes.append(_("Next try at %(time)s.") % {"time": data["next_attempt_at"]})
+        moment = str(data["next_attempt_at"]).replace("T", " ").partition(".")[0].removesuffix("Z")
+        notes.append(_("Next try at %(time)s.") % {"time": moment})
     if isinstance(data.get("file"), dict):
         notes.append(_file_link(data["file"]))
     if data.get("retry_of"):

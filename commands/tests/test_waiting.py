@@ -353,3 +353,21 @@ def test_everything_costs_as_many_queries_with_much_as_with_little(alice, django
         instance(f"http://runner-{attempt}", ill_since=at(-600))
     with django_assert_max_num_queries(2):
         assert "39 of 39 are down" in told(command)
+
+
+def test_the_api_tells_all_of_it(failing, api):
+    row = instance(ill_since=at(-600))
+    failing.last_seq = 3
+    failing.save(update_fields=["last_seq"])
+    path = f"/api/v2/commands/{failing.pk}/timeline"
+    body = api(failing.user).get(path).json()
+    [run] = body["results"]
+    assert (run["service"], run["duration_ms"]) == ({"id": str(row.pk), "state": "unhealthy"}, 90_000)
+    assert body["waiting_for"].startswith("It waits for a healthy runner instance: 1 of 1 are down since 13:55:00 UTC")
+    assert (body["next_try_at"], body["cancellation"]) == ("2026-11-24T14:05:10Z", None)
+    asked_to_stop(failing, reason="a mistake")
+    failing.save(update_fields=["status"])
+    row.delete()
+    body = api(failing.user).get(path).json()
+    assert body["results"][0]["service"] is None
+    assert body["cancellation"] == {"requested_at": "2026-11-24T14:04:55Z", "state": "pending", "reason": "a mistake"}
