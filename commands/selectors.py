@@ -18,17 +18,18 @@ EVENTS_LIMIT = 1000
 
 def command_list(*, user: User, status: Iterable[str] = ()) -> QuerySet[Command]:
     """Return the user's own commands, with their files; without the steps by themselves."""
-    commands = _own_commands(user).filter(only_stage=None)
+    commands = own_commands(user).filter(only_stage=None)
     return commands.filter(status__in=list(status)) if status else commands
 
 
-def _own_commands(user: User) -> QuerySet[Command]:
+def own_commands(user: User) -> QuerySet[Command]:
+    """Return the user's own commands and steps by themselves, with their files."""
     return Command.objects.filter(user=user).select_related("alt_file", "last_file", "atlas_file")
 
 
 def command_get(*, user: User, command_id: UUID) -> Command:
     """Return the user's own command, or step by itself. Raises Http404 for any other."""
-    command = _own_commands(user).filter(id=command_id).first()
+    command = own_commands(user).filter(id=command_id).first()
     if command is None:
         raise Http404
     return command
@@ -37,7 +38,7 @@ def command_get(*, user: User, command_id: UUID) -> Command:
 def step_get(*, user: User, kind: Stage, step_id: UUID) -> Command:
     """Return the user's own step of that kind, with the `instance` that has it or had it last. Raises Http404."""
     latest = StageRun.objects.filter(command=OuterRef("pk")).order_by("-attempt")
-    steps = _own_commands(user).annotate(instance=Subquery(latest.values("instance")[:1]))
+    steps = own_commands(user).annotate(instance=Subquery(latest.values("instance")[:1]))
     step = steps.filter(id=step_id, only_stage=kind).first()
     if step is None:
         raise Http404
@@ -67,4 +68,4 @@ def visible_last_seqs(*, user: User, command_ids: Iterable[UUID]) -> dict[UUID, 
 def events_not_broadcast(*, now: datetime) -> list[CommandEvent]:
     """Return events whose process died, or could not reach the listeners, right after the commit."""
     waiting = CommandEvent.objects.filter(broadcast_at=None, at__lt=now - BROADCAST_GRACE)
-    return list(waiting.order_by("at", "id")[:BROADCAST_LIMIT])
+    return list(waiting.order_by("at", "command_id", "seq")[:BROADCAST_LIMIT])

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict
 from typing import Any
@@ -11,11 +12,14 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.models import User
-from commands.dispatch import dispatch_on_commit
-from commands.leases import REDISPATCH_AFTER, command_look_soon, command_wake
-from commands.models import Command, StageRun
+from commands.dispatch import dispatch_on_commit, wake
+from commands.leases import NEWS_INTERVAL, command_look_soon, command_wake
+from commands.limits import hold_beyond_limit
+from commands.models import Command, CommandResult, StageRun
+from commands.pipeline.stages import progress_before
+from commands.queue import turn_of
 from commands.states import Stage, Status
-from commands.transitions import StaleCommandError, command_transition, first_event
+from commands.transitions import StaleCommandError, command_transition, first_event, first_events
 from files.models import StoredFile
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.request_id import request_id
@@ -28,29 +32,56 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
     """Store a command and send a worker to it. With a key that was used before, return the command of that time.
 
     Raises ApiError (idempotency_key_reused) if the key came with another body then, ValidationError for a target that
-    no service has.
+    no service has and for a deadline that has passed.
     """
-    if values.get("target") and not tag_exists(values["target"]) and not _is_repeat(user, idempotency_key):
-        raise ValidationError({"target": [ErrorDetail(_("No service has this tag."), code="does_not_exist")]})
     body_hash = hash_of(values) if idempotency_key else ""
-    return command_store(Command(user=user, idempotency_key=idempotency_key, idempotency_hash=body_hash, **values))
+    command = Command(user=user, idempotency_key=idempotency_key, idempotency_hash=body_hash, **values)
+    try:
+        check_now(command)
+    except ValidationError:
+        earlier = stored_before(command)  # a repeat gets the answer of that time, when all was well
+        if earlier is None:
+            raise
+        return earlier
+    return command_store(command)
 
 
-def command_store(command: Command, *, file: StoredFile | None = None) -> Command:
-    """Save a new command, with a file that was made for it, and send a worker to it.
+def check_now(command: Command) -> None:
+    """Raise ValidationError for what may have been right a moment ago: the target and the deadline."""
+    errors = {}
+    if command.target and not tag_exists(command.target):
+        errors["target"] = [ErrorDetail(_("No service has this tag."), code="does_not_exist")]
+    if command.deadline is not None and command.deadline <= timezone.now():
+        errors["deadline"] = [ErrorDetail(_("This time has passed."), code="invalid")]
+    if errors:
+        raise ValidationError(errors)
+
+
+def command_store(
+    command: Command,
+    *,
+    file: StoredFile | None = None,
+    result: CommandResult | None = None,
+    data: dict[str, Any] | None = None,
+) -> Command:
+    """Save a new command, with a file or result that was made for it, and send a worker to it.
+
+    `data` is what its first event tells.
 
     Return the command that was stored with its idempotency key before, if there is one. Raises ApiError
     (idempotency_key_reused).
     """
-    now = timezone.now()
-    command.request_id = request_id.get()
-    command.due_at, command.dispatch_at = now, now + REDISPATCH_AFTER
+    _make_due(command)
     try:
         with transaction.atomic():
+            hold_beyond_limit(command)
             if file is not None:
                 file.save(force_insert=True)
-            first_event(command)
-            dispatch_on_commit(command.id, stage=command.work_stage)
+            first_event(command, data=data)
+            if result is not None:
+                result.save(force_insert=True)
+            if not command.held:
+                dispatch_on_commit(command.id, stage=command.work_stage)
     except IntegrityError:
         # The unique constraint decides, so that two of the same at once make one command.
         if not User.objects.filter(pk=command.user_id).exists():  # deleted meanwhile
@@ -62,6 +93,23 @@ def command_store(command: Command, *, file: StoredFile | None = None) -> Comman
     return command
 
 
+def commands_store(commands: Sequence[Command]) -> None:
+    """Save new commands of a user that have no idempotency keys, and send workers to them."""
+    for command in commands:
+        _make_due(command)
+    with transaction.atomic():
+        hold_beyond_limit(*commands)
+        first_events(commands)
+        for command in commands:
+            if not command.held:
+                dispatch_on_commit(command.id, stage=command.work_stage)
+
+
+def _make_due(command: Command) -> None:
+    command.request_id = request_id.get()
+    command.due_at, command.turn_at = timezone.now(), turn_of(command)
+
+
 def stored_before(command: Command) -> Command | None:
     """Return the command that has the user's idempotency key already. Raises ApiError (idempotency_key_reused)."""
     key = command.idempotency_key
@@ -71,36 +119,49 @@ def stored_before(command: Command) -> Command | None:
     return earlier
 
 
-def _is_repeat(user: User, idempotency_key: str | None) -> bool:
-    return idempotency_key is not None and Command.objects.filter(user=user, idempotency_key=idempotency_key).exists()
-
-
 def as_submitted(command: Command) -> Command:
     """Return the command as it was when it was stored, so that a repeated request gets the same answer."""
     original = copy(command)
-    original.status, original.stage, original.progress = Status.QUEUED, None, 0
+    original.status, original.stage = Status.QUEUED, command.begins_with
+    original.progress = progress_before(command.begins_with)
     original.started_at = original.finished_at = None
     original.error_code = ""
-    original.alt_file = original.last_file = original.atlas_file = None
+    if command.begins_with is None:
+        original.alt_file = None
+    if command.begins_with != Stage.ARCHIVE:
+        original.last_file = None
+    original.atlas_file = None
     return original
 
 
 def command_cancel(*, command: Command, reason: str = "", by: User | None = None) -> Command:
-    """Ask for the end of a command. Asking again is no error. Raises ApiError (command_not_cancellable)."""
+    """Ask for the end of a command. Asking again is no error; the first who asks is on record.
+
+    `reason` and `by` are for somebody else than its user. Raises ApiError (command_not_cancellable, not_found).
+    """
     data = {name: text for name, text in (("reason", reason), ("by", by.username if by else "")) if text}
     while command.status not in (Status.CANCELLING, Status.CANCELLED):
         if command.has_ended:
             raise ApiError(ErrorCode.COMMAND_NOT_CANCELLABLE)
-        # Nothing has been done for it yet, or a worker is at it and has to stop first.
-        to = Status.CANCELLED if command.status == Status.QUEUED else Status.CANCELLING
         try:
-            with transaction.atomic():
-                command_transition(command, to, data=data)
-                command_wake(command_id=command.id)
-                dispatch_on_commit(command.id, stage=command.work_stage)
+            if command.status == Status.QUEUED:  # nothing has been done for it yet
+                command_transition(command, Status.CANCELLED, data=data)
+            else:
+                command_stop(command=command, data=data)
         except StaleCommandError:
-            command.refresh_from_db()
+            try:
+                command.refresh_from_db()
+            except Command.DoesNotExist:
+                raise ApiError(ErrorCode.NOT_FOUND) from None
     return command
+
+
+def command_stop(*, command: Command, data: dict[str, Any]) -> None:
+    """Let a worker stop what is going on. Raises StaleCommandError."""
+    with transaction.atomic():
+        command_transition(command, Status.CANCELLING, data=data)
+        command_wake(command_id=command.id)
+        dispatch_on_commit(command.id, stage=command.work_stage)
 
 
 def runner_report(*, command_id: UUID, body: Any) -> None:
@@ -117,6 +178,7 @@ def runner_report(*, command_id: UUID, body: Any) -> None:
         return
     if report.state is WorkState.WORKING:
         command_look_soon(command_id=command_id)
+        wake(Stage.RUNNER, delay=NEWS_INTERVAL.total_seconds())
         return
     with transaction.atomic():
         # The command first, as everywhere: else this and a worker could wait for each other.

@@ -114,10 +114,9 @@ _SINCE_UNKNOWN = gettext_lazy(
 
 
 def _held(situation: Situation) -> str | None:
-    behind = held_behind(situation.command)
-    if behind is None:
+    if not situation.command.held:
         return None
-    in_flight, limit, ahead = behind
+    in_flight, limit, ahead = held_behind(situation.command)
     return _(
         "It is held back: its owner has %(in_flight)s commands in flight, and the limit is %(limit)s;"
         " %(ahead)s more of theirs go first."
@@ -257,7 +256,7 @@ def _retry(situation: Situation) -> str | None:
         "number": run.attempt + 1,
         "service": situation.service,
         "due": situation.due,
-        "error": failure_sentence(run.error_code, run.stage, run.error_cause, of_a_try=True),
+        "error": failure_sentence(run.error_code, run.stage, run.error_cause),
     }
 
 

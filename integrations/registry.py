@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
 
+from gateway.rows import select
 from integrations import fleet
 from integrations.addresses import AddressError, normalized
 from integrations.clients.breaker import BreakerState, Standing, claim_probe, standings_of
@@ -60,10 +60,12 @@ def instances(kind: ServiceKind) -> list[Instance]:
 
     Many may have left; each hand-over asks, and must not pay for them.
     """
-    named = settings_instances(kind)
-    # What an administrator disabled stays so, even if it left and the settings name it again.
-    there = Q(left_at=None) | Q(base_url__in=[each.base_url for each in named])
-    return with_named(kind, ServiceInstance.objects.filter(there, kind=kind))
+    named = {each.base_url for each in settings_instances(kind)}
+    rows = select(ServiceInstance, {"kind": kind, "left_at": None})
+    gone = named - {row.base_url for row in rows}
+    if gone:  # what an administrator disabled stays so, even if it left and the settings name it again
+        rows += ServiceInstance.objects.filter(kind=kind, base_url__in=gone)
+    return with_named(kind, rows)
 
 
 def with_named(kind: ServiceKind, rows: Iterable[ServiceInstance]) -> list[Instance]:
@@ -83,8 +85,7 @@ def _holder(kind: ServiceKind, base_url: str) -> Instance:
         url = normalized(base_url)
     except AddressError:  # none was found when the work was to be given away
         raise TransientError(Reason.UNAVAILABLE) from None
-    row = ServiceInstance.objects.filter(kind=kind, base_url=url).first()
-    if row is not None:
+    for row in select(ServiceInstance, {"kind": kind, "base_url": url}):
         return instance_of(row)
     for each in settings_instances(kind):
         if each.base_url == url:

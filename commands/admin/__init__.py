@@ -1,5 +1,5 @@
 """The admin pages of this room."""
 
-from commands.admin import commands
+from commands.admin import commands, limits, retention
 
-__all__ = ["commands"]
+__all__ = ["commands", "limits", "retention"]

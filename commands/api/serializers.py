@@ -2,7 +2,6 @@ import re
 from typing import Any
 
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -16,6 +15,7 @@ from gateway.api.serializers import (
     JSONObjectField,
     QuerySerializer,
     StrictCharField,
+    StrictDateTimeField,
     StrictIntegerField,
     StrictSerializer,
 )
@@ -74,14 +74,11 @@ class CommandInput(SegmentationInput):
     target = StrictCharField(
         max_length=50, required=False, help_text="A tag: only instances of the services that have it get the work."
     )
-    deadline = serializers.DateTimeField(
-        required=False, allow_null=True, help_text="If it has not finished by then, it is stopped and fails."
+    deadline = StrictDateTimeField(
+        required=False,
+        allow_null=True,
+        help_text="If it has not begun by then, it fails; if it has not finished, it is cancelled.",
     )
-
-    def validate_deadline(self, deadline: Any) -> Any:
-        if deadline is not None and deadline <= timezone.now():
-            raise serializers.ValidationError(_("This time has passed."))
-        return deadline
 
 
 class SeveralChoicesField(serializers.MultipleChoiceField):
@@ -115,6 +112,10 @@ class LinksOutput(serializers.Serializer[Any]):
     timeline = serializers.CharField()
     result = serializers.CharField()
     cancel = serializers.CharField()
+    retry = serializers.CharField()
+
+
+LINKED = ("events", "timeline", "result", "cancel", "retry")
 
 
 def error_of(command: Command) -> dict[str, Any] | None:
@@ -166,7 +167,7 @@ class CommandOutput(serializers.ModelSerializer[Command]):
 
     @extend_schema_field(LinksOutput)
     def get_links(self, command: Command) -> dict[str, str]:
-        parts = {"self": "command", **{part: f"command-{part}" for part in ("events", "timeline", "result", "cancel")}}
+        parts = {"self": "command", **{part: f"command-{part}" for part in LINKED}}
         return {link: reverse(view, args=[command.id]) for link, view in parts.items()}
 
 

@@ -16,6 +16,7 @@ from commands.services import as_submitted, command_cancel
 from commands.states import Stage
 from commands.steps import step_submit
 from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
+from gateway.api.serializers import NoBody
 from gateway.api.views import ApiView
 
 ALT = "id: demo\nsegments:\n- id: s1\n  content: echo Merhaba\n"
@@ -85,6 +86,7 @@ class RunnerCancelView(ApiView):
     @extend_schema(request=None, responses={202: StepOutput})
     def post(self, request: SignedInRequest, step_id: UUID) -> Response:
         """Ask for the end of a run. The runner has the last word on whether it could still be stopped."""
+        self.read_body(request, NoBody)
         step = command_cancel(command=step_get(user=request.user, kind=Stage.RUNNER, step_id=step_id))
         return Response(StepOutput(step).data, status=202)
 

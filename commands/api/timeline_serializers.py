@@ -51,7 +51,7 @@ class StageRunOutput(serializers.ModelSerializer[StageRun]):
     def get_error(self, run: StageRun) -> dict[str, Any] | None:
         if not run.error_code:
             return None
-        detail = failure_sentence(run.error_code, run.stage, run.error_cause, of_a_try=True)
+        detail = failure_sentence(run.error_code, run.stage, run.error_cause)
         return {"code": run.error_code, "detail": detail, "stage": run.stage, "retryable": is_retryable(run.error_code)}
 
 

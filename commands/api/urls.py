@@ -2,7 +2,7 @@ from typing import Any
 
 from django.urls import path
 
-from commands.api import steps, views
+from commands.api import acts, steps, views
 from commands.states import Stage
 
 
@@ -12,11 +12,14 @@ def _step(kind: Stage) -> Any:
 
 urlpatterns = [
     path("commands", views.CommandListView.as_view(), name="commands"),
+    path("commands/bulk", acts.BulkSubmitView.as_view(), name="commands-bulk"),
+    path("commands/bulk-cancel", acts.BulkCancelView.as_view(), name="commands-bulk-cancel"),
     path("commands/<uuid:command_id>", views.CommandView.as_view(), name="command"),
     path("commands/<uuid:command_id>/events", views.CommandEventsView.as_view(), name="command-events"),
     path("commands/<uuid:command_id>/timeline", views.CommandTimelineView.as_view(), name="command-timeline"),
     path("commands/<uuid:command_id>/result", views.CommandResultView.as_view(), name="command-result"),
-    path("commands/<uuid:command_id>/cancel", views.CommandCancelView.as_view(), name="command-cancel"),
+    path("commands/<uuid:command_id>/cancel", acts.CommandCancelView.as_view(), name="command-cancel"),
+    path("commands/<uuid:command_id>/retry", acts.CommandRetryView.as_view(), name="command-retry"),
     path("segmentation", steps.SegmentationView.as_view(), name="segmentation"),
     path("segmentation/<uuid:step_id>", _step(Stage.SEGMENTATION), name="segmentation-step"),
     path("runner", steps.RunnerView.as_view(), name="runner"),

@@ -20,7 +20,7 @@ from commands.api.serializers import (
 from commands.api.timeline_serializers import TimelineOutput, timeline_output
 from commands.callbacks import command_of_token
 from commands.selectors import EVENTS_LIMIT, command_events, command_get, command_list, command_result
-from commands.services import as_submitted, command_cancel, command_submit, runner_report
+from commands.services import as_submitted, command_submit, runner_report
 from commands.states import Stage
 from commands.timeline import command_timeline
 from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
@@ -96,16 +96,6 @@ class CommandResultView(ApiView):
         """What came out, once the command has ended; 409 before."""
         command = command_get(user=request.user, command_id=command_id)
         return Response(ResultOutput(result_output(command, command_result(command=command))).data)
-
-
-class CommandCancelView(ApiView):
-    required_permissions: ClassVar = {"POST": "commands.cancel_own_command"}
-
-    @extend_schema(request=None, responses={202: CommandOutput})
-    def post(self, request: SignedInRequest, command_id: UUID) -> Response:
-        """Ask for the end of a command. The runner has the last word on whether it could still be stopped."""
-        command = command_cancel(command=command_get(user=request.user, command_id=command_id))
-        return Response(CommandOutput(command).data, status=202)
 
 
 class CallbackParser(StrictJSONParser):

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('commands', '0005_not_taken'),
+        ('commands', '0010_retention'),
     ]
 
     operations = [

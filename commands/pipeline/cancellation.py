@@ -7,14 +7,16 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 from django.utils import timezone
 
+from commands.failures import is_retryable
 from commands.leases import LeaseLostError, lease_renew
-from commands.models import Command, Outcome, StageRun
-from commands.pipeline.attempts import begin_run, command_fail, finish_run, open_run, retry_window, runs_of
-from commands.pipeline.intake import take_in_what_is_left
+from commands.models import Command, CommandEvent, Outcome, StageRun
+from commands.pipeline.attempts import begin_run, finish_run, open_run, retry_window, runs_of
+from commands.pipeline.intake import take_in, take_in_what_is_left
 from commands.pipeline.remote import client_of
 from commands.pipeline.stages import AFTER_ARCHIVE, STAGES
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
+from files.formats import FormatError
 from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import NotFoundError, PermanentError, ServiceError
@@ -44,17 +46,16 @@ def cancel_step(command: Command) -> datetime | None:
                 return None
             run = _find_out(command, runs, doubtful[-1].instance)
         report = _stop(command, run)
+        if report.state is WorkState.WORKING:
+            return _unconfirmed(command)
+        _ended(command, run, report)
     except NotFoundError:
         _cancelled(command, runs_of(command, Stage.RUNNER))  # with the try that found it out
-        return None
     except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
         raise
     except Exception as error:
         logger.warning("the runner does not confirm the end of command %s", command.id, exc_info=error)
         return _unconfirmed(command)
-    if report.state is WorkState.WORKING:
-        return _unconfirmed(command)
-    _ended(command, run, report)
     return None
 
 
@@ -87,35 +88,50 @@ def _stop(command: Command, run: StageRun) -> WorkReport:
 
 
 def _ended(command: Command, run: StageRun, report: WorkReport) -> None:
-    """The runner has stopped, or had finished before it could: keep what it left, and say which it was."""
-    left = take_in_what_is_left(command, STAGES[Stage.RUNNER], client_of(run), report)
+    """The runner has stopped, or had finished before it could: keep what it left, and say which it was.
+
+    Raises ServiceError or OSError if it had finished and its file cannot be had: then it is to be asked again.
+    """
+    spec, client, is_done = STAGES[Stage.RUNNER], client_of(run), report.state is WorkState.DONE
+    try:
+        left = take_in(command, spec, client, str(report.file_id)) if is_done else None
+    except FormatError as error:
+        logger.warning("the result of command %s is of no use: %s", command.id, error)
+        _cancelled(command, [run])
+        return
+    if left is None:
+        left = take_in_what_is_left(command, spec, client, report)
     with transaction.atomic():
         if left is not None:
             changes = left.save()
             command_event(command, "file", lease_owner=command.lease_owner, data=left.event_data, **changes)
-        if report.state is WorkState.DONE and left is not None:
+        if is_done:
             command_transition(command, Status.COMPLETED, lease_owner=command.lease_owner, progress=AFTER_ARCHIVE)
-            finish_run(run, Outcome.SUCCEEDED, remote_file_id=report.file_id or "")
+            finish_run(run, Outcome.SUCCEEDED, remote_file_id=str(report.file_id))
         else:
             _cancelled(command, [run])
 
 
-def _cancelled(command: Command, runs: list[StageRun]) -> None:
+def _cancelled(command: Command, runs: list[StageRun], *, code: str = "") -> None:
+    """End the command, for the reason for which it was to be stopped or for a graver one."""
+    code = code or str(_request(command).data.get("code", ""))
+    data = {"code": code, "stage": command.stage, "retryable": is_retryable(code)} if code else {}
     with transaction.atomic():
-        command_transition(command, Status.CANCELLED, lease_owner=command.lease_owner)
+        changes = {"error_code": code, "error_stage": command.stage or ""} if code else {}
+        command_transition(command, Status.CANCELLED, lease_owner=command.lease_owner, data=data, **changes)
         if runs and runs[-1].finished_at is None:
-            finish_run(runs[-1], Outcome.CANCELLED)
+            finish_run(runs[-1], Outcome.CANCELLED, code=code)
 
 
 def _unconfirmed(command: Command) -> datetime | None:
     """Ask again for a while; after that, say honestly that nobody knows."""
     now = timezone.now()
-    requested_at = command.events.filter(event=Status.CANCELLING).latest("seq").at
-    if now - requested_at >= retry_window():
-        runs = runs_of(command, Stage.RUNNER)
-        with transaction.atomic():
-            command_fail(command, "cancel_unconfirmed")
-            if runs[-1].finished_at is None:
-                finish_run(runs[-1], Outcome.FAILED, code="cancel_unconfirmed")
-        return None
-    return now + timedelta(seconds=ASK_AGAIN_SECONDS)
+    if now - _request(command).at < retry_window():
+        return now + timedelta(seconds=ASK_AGAIN_SECONDS)
+    _cancelled(command, runs_of(command, Stage.RUNNER), code="cancel_unconfirmed")
+    return None
+
+
+def _request(command: Command) -> CommandEvent:
+    """Return the event that says why and since when the command is to be stopped."""
+    return command.events.filter(event=Status.CANCELLING).latest("seq")

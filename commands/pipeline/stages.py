@@ -7,7 +7,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from commands.callbacks import callback_token
-from commands.models import Command, CommandResult, Outcome
+from commands.models import Command, CommandResult, Outcome, StageRun
 from commands.results import result_of
 from commands.states import Stage, Status
 from files.formats import parse_alt, parse_atlas, parse_last
@@ -26,6 +26,11 @@ def progress_of_run(command: Command, percent: int) -> int:
     if command.only_stage:
         return percent
     return AFTER_SEGMENTATION + (AFTER_RUN - AFTER_SEGMENTATION) * percent // 100
+
+
+def progress_before(stage: str | None) -> int:
+    """Return how far a command is that begins with this stage; with the first, if None."""
+    return {Stage.RUNNER: AFTER_SEGMENTATION, Stage.ARCHIVE: AFTER_RUN}.get(Stage(stage), 0) if stage else 0
 
 
 class StageSpec(ABC):
@@ -122,8 +127,14 @@ STAGES: dict[Stage, StageSpec] = {
 
 
 def _file_id(command: Command, file: StoredFile, *, made_by: Stage) -> str:
-    """Return the name under which the service of an earlier stage keeps the file; ours, if there was no such stage."""
+    """Return the name under which the service of an earlier stage keeps the file; ours, if there was no such stage.
+
+    A retry has the file of the command that it repeats, or of the one that this repeats. None of them may be kept.
+    """
     if command.only_stage:
         return str(file.id)
-    run = command.stage_runs.filter(stage=made_by, outcome=Outcome.SUCCEEDED).latest("attempt")
-    return run.remote_file_id
+    made = StageRun.objects.filter(stage=made_by, outcome=Outcome.SUCCEEDED)
+    run = made.filter(command=command).last()
+    if run is None:
+        run = made.filter(**{f"command__{STAGES[made_by].file_field}": file}).last()
+    return run.remote_file_id if run else str(file.id)

@@ -39,7 +39,7 @@ def page_of(command, tail="change/"):
 def running(user, **fields):
     """A command that a runner has, or not; the next look is due in a minute."""
     later = timezone.now() + timedelta(minutes=1)
-    values = {"status": Status.RUNNING, "stage": Stage.RUNNER, "due_at": later, "dispatch_at": later, "last_seq": 3}
+    values = {"status": Status.RUNNING, "stage": Stage.RUNNER, "due_at": later, "last_seq": 3}
     return Command.objects.create(user=user, text="echo Merhaba", **(values | fields))
 
 

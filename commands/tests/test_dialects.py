@@ -278,9 +278,9 @@ class TestItCannotBeStopped:
         command_cancel(command=command)
         settings.STAGE_RETRY_WINDOW = 0
         command = drive(command)
-        assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
+        assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
 
-    def test_a_run_that_ends_meanwhile_is_completed(self, alice, services):
+    def test_a_run_that_ends_meanwhile_is_completed(self, alice, services, slow_work):
         command = drive_until(command_submit(user=alice, text="echo hello"), at_the_runner)
         eventually(lambda: services.results_of(command))
         command_cancel(command=Command.objects.get(id=command.id))
@@ -310,7 +310,7 @@ class TestItCannotBeStopped:
         command_cancel(command=Command.objects.get(id=command.id))
         settings.STAGE_RETRY_WINDOW = 0
         command = drive(command)
-        assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
+        assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
         assert services.runs_of(command) == 0
 
     def test_nor_is_what_was_given_up_and_may_go_on(self, alice, services, settings):
@@ -321,7 +321,7 @@ class TestItCannotBeStopped:
         command_cancel(command=Command.objects.get(id=command.id))
         settings.STAGE_RETRY_WINDOW = 0
         command = drive(command)
-        assert (command.status, command.error_code) == (Status.FAILED, "cancel_unconfirmed")
+        assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
         assert services.runs_of(command) == 1
 
     def test_a_result_that_never_comes_ends_at_the_time_limit(self, alice, services):

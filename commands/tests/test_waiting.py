@@ -40,7 +40,7 @@ def at(seconds):
 
 def made(user, stage=Stage.RUNNER, **fields):
     """A command at this stage, due now."""
-    values = {"status": STATUS_OF[stage] if stage else Status.QUEUED, "stage": stage, "due_at": NOW, "dispatch_at": NOW}
+    values = {"status": STATUS_OF[stage] if stage else Status.QUEUED, "stage": stage, "due_at": NOW}
     return Command.objects.create(user=user, text="x", **(values | fields))
 
 
@@ -64,7 +64,7 @@ def told(command):
 
 
 def test_what_has_ended_waits_for_nothing(alice):
-    ended = made(alice, status=Status.FAILED, stage=None, finished_at=NOW, due_at=None, dispatch_at=None)
+    ended = made(alice, status=Status.FAILED, stage=None, finished_at=NOW, due_at=None)
     assert told(ended) is None
 
 

@@ -51,6 +51,7 @@ class ErrorCode(StrEnum):
     ALARM_IS_OVER = "alarm_is_over"
     COMMAND_NOT_FINISHED = "command_not_finished"
     COMMAND_NOT_CANCELLABLE = "command_not_cancellable"
+    COMMAND_NOT_RETRYABLE = "command_not_retryable"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
@@ -94,6 +95,7 @@ CATALOGUE: dict[ErrorCode, ErrorType] = {
     ErrorCode.ALARM_IS_OVER: ErrorType(409, _("The alarm is over.")),
     ErrorCode.COMMAND_NOT_FINISHED: ErrorType(409, _("The command has not finished yet.")),
     ErrorCode.COMMAND_NOT_CANCELLABLE: ErrorType(409, _("The command has already ended.")),
+    ErrorCode.COMMAND_NOT_RETRYABLE: ErrorType(409, _("There is nothing left to be done of the command.")),
     ErrorCode.BODY_TOO_LARGE: ErrorType(413, _("The body is too large.")),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorType(415, _("The body must be sent as application/json.")),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorType(422, _("This Idempotency-Key was used before with another body.")),

@@ -80,25 +80,24 @@ def exception_handler(exc: Exception, _context: Mapping[str, Any]) -> Response |
     if not isinstance(exc, exceptions.APIException):
         return None
     set_rollback()
-    headers = {}
+    body = problem_of(exc)
+    headers = dict(_HEADERS_OF.get(body["status"], {}))
+    if isinstance(exc, ApiError) and exc.retry_after is not None:
+        headers["Retry-After"] = str(exc.retry_after)
+    return Response(body, status=body["status"], headers=headers, content_type=CONTENT_TYPE)
+
+
+def problem_of(exc: exceptions.APIException) -> dict[str, Any]:
+    """Return the body of an answer with this error."""
     if isinstance(exc, ApiError):
         body = problem(exc.error_code, str(exc.detail))
-        if exc.permission:
-            body["permission"] = exc.permission
-        if exc.retry_after is not None:
-            headers["Retry-After"] = str(exc.retry_after)
-    elif isinstance(exc, exceptions.ValidationError):
-        errors = list(field_errors(exc.get_full_details()))
-        body = problem(ErrorCode.VALIDATION_ERROR, errors=errors)
-    else:
-        code = next((code for kind, code in _CODE_OF.items() if isinstance(exc, kind)), ErrorCode.BAD_REQUEST)
-        # DRF's own sentence for these names the method or media type; for the others ours says more.
-        keeps_detail = isinstance(
-            exc, exceptions.ParseError | exceptions.MethodNotAllowed | exceptions.UnsupportedMediaType
-        )
-        body = problem(code, str(exc.detail) if keeps_detail else None)
-    headers = _HEADERS_OF.get(body["status"], {}) | headers
-    return Response(body, status=body["status"], headers=headers, content_type=CONTENT_TYPE)
+        return body | {"permission": exc.permission} if exc.permission else body
+    if isinstance(exc, exceptions.ValidationError):
+        return problem(ErrorCode.VALIDATION_ERROR, errors=list(field_errors(exc.get_full_details())))
+    code = next((code for kind, code in _CODE_OF.items() if isinstance(exc, kind)), ErrorCode.BAD_REQUEST)
+    # DRF's own sentence for these names the method or media type; for the others ours says more.
+    keeps_detail = (exceptions.ParseError, exceptions.MethodNotAllowed, exceptions.UnsupportedMediaType)
+    return problem(code, str(exc.detail) if isinstance(exc, keeps_detail) else None)
 
 
 def _outside_drf(code: ErrorCode) -> HttpResponse:

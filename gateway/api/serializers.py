@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,6 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 
 MAX_JSON_DEPTH = 32
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -40,6 +43,10 @@ class QuerySerializer(StrictSerializer):
         if len(values) > 1 and not isinstance(self.fields.get(name), serializers.MultipleChoiceField):
             return serializers.ErrorDetail(str(_("Must be given once.")), code="repeated")
         return None
+
+
+class NoBody(StrictSerializer):
+    """The body of a request that takes none: nothing, or an empty object."""
 
 
 class PageQuery(QuerySerializer):
@@ -83,6 +90,28 @@ class StrictBooleanField(serializers.BooleanField):
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data
+
+
+class StrictDateTimeField(serializers.DateTimeField):
+    """A time with its offset (RFC 3339): without one, nobody can say which moment is meant."""
+
+    default_error_messages: ClassVar = {
+        "not_rfc_3339": _("Must be a time with an offset, such as 2026-11-23T06:37:56Z.")
+    }
+
+    def to_internal_value(self, value: Any) -> Any:
+        if not isinstance(value, str) or not _TIME.fullmatch(value):
+            self.fail("not_rfc_3339")
+        return super().to_internal_value(value.upper())
+
+
+class StrictUUIDField(serializers.UUIDField):
+    """An id as it is shown: no number, no other way to write it."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str) or not _UUID.fullmatch(data):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
 
 
 class JSONObjectField(serializers.DictField):
