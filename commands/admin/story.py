@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.html import format_html
@@ -115,10 +116,10 @@ class Story:
     @cached_property
     def result(self) -> dict[str, Any] | None:
         """What came out; of a long output, how it begins."""
-        found = CommandResult.objects.filter(command=self.command)
-        return found.values(
+        found: QuerySet[CommandResult, dict[str, Any]] = CommandResult.objects.filter(command=self.command).values(
             "success_rate", shown_summary=Left("summary", OUTPUT_SHOWN), shown_output=Left("output", OUTPUT_SHOWN)
-        ).first()
+        )
+        return found.first()
 
     @property
     def neighbours(self) -> list[tuple[int, "StrOrPromise"]]:
@@ -215,7 +216,7 @@ def _command_link(command_id: str) -> SafeString | str:
 def _row_of_try(command: Command, timeline: Timeline, run: StageRun) -> Row:
     notes: list[StrOrPromise] = []
     if run.error_code:
-        notes.append(failure_sentence(run.error_code, run.stage, run.error_cause, of_a_try=True))
+        notes.append(failure_sentence(run.error_code, run.stage, run.error_cause))
     if run.not_taken:
         notes.append(_("The instance did nothing of it."))
     if run.unanswered_since is not None and run.finished_at is None:
