@@ -7,7 +7,7 @@ RUN_STAMP := $(VENV)/.requirements
 DEV_STAMP := $(VENV)/.requirements-dev
 RESOLVE := $(BIN)/uv pip compile --upgrade --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11
 
-.PHONY: run test test-security check proof drill bench translations requirements clean help
+.PHONY: run test test-security check proof drill chaos bench translations requirements clean help
 
 run: $(RUN_STAMP) ## start the whole system on http://127.0.0.1:8000 (PORT, DATA_DIR)
 	@exec $(BIN)/python -m gateway.embedded
@@ -34,6 +34,9 @@ proof: $(DEV_STAMP) ## the slow tests: proofs by chaos and load, minutes long (A
 
 drill: $(DEV_STAMP) ## let everything fail while commands run: none may be lost or done twice (ARGS, DATABASE_URL)
 	@exec $(BIN)/python -m tests.drill $(ARGS)
+
+chaos: $(DEV_STAMP) ## kill anything at any moment while 500 commands run, and hold every promise (ARGS, DATABASE_URL)
+	@exec $(BIN)/python -m tests.drill.chaos $(ARGS)
 
 bench: $(DEV_STAMP) ## measure the speed on PostgreSQL and Redis, beside limits of this machine (DATABASE_URL, REDIS_URL)
 	@exec $(BIN)/python -m benchmarks.run

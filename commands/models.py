@@ -170,6 +170,7 @@ class Command(models.Model):
             models.Index(
                 fields=["priority", "-id"], name="command_of_rare_priority", condition=~Q(priority=Priority.NORMAL)
             ),
+            # What is searched for is found by `command_search` (migration 0012), on PostgreSQL.
         ]
 
     def __str__(self) -> str:
@@ -352,3 +353,51 @@ class RetentionRule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_what_display()}: {self.get_status_display()}"
+
+
+class CommandRollup(models.Model):
+    """What ended in one hour, counted: of one user, and alike in mode, end and error. It outlives the commands.
+
+    `took` is from the creation to the end; `within_...` is how many took no longer than that.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    mode = models.CharField(max_length=10, choices=Mode.choices)
+    status = models.CharField(max_length=10, choices=Status.choices)
+    error_code = models.CharField(max_length=50, blank=True)
+    number = models.PositiveIntegerField()
+    took_sum = models.DurationField()
+    took_max = models.DurationField()
+    within_200ms = models.PositiveIntegerField()
+    within_500ms = models.PositiveIntegerField()
+    within_1s = models.PositiveIntegerField()
+    within_2s = models.PositiveIntegerField()
+    within_5s = models.PositiveIntegerField()
+    within_10s = models.PositiveIntegerField()
+    within_30s = models.PositiveIntegerField()
+    within_1m = models.PositiveIntegerField()
+    within_5m = models.PositiveIntegerField()
+    within_1h = models.PositiveIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "hour", "mode", "status", "error_code"], name="rollup_unique")
+        ]
+        indexes: ClassVar = [models.Index(fields=["hour"], name="rollup_of_all")]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H}: {self.number} {self.status}"
+
+
+class RollupMark(models.Model):
+    """The one row that says how far the rollups go: they count what ended before `until`, and nothing else."""
+
+    until = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.until)

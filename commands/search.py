@@ -15,16 +15,6 @@ _FOLDED = f"LOWER(TRANSLATE(%(expressions)s, '{LETTERS}', '{PLAIN}'))"
 # What an index of trigrams can look for: with less, it could not say where.
 SEARCHABLE = re.compile(r"[^\W_]{3}")
 
-# One index for all filters together: it goes through the one that lets least through. It holds only what has ended.
-# Then a row changes no more, so each command is put into it once, by a worker, and sending one costs nothing. Without a
-# list of what is pending, which every search would have to read through, and somebody would have to put in all at once.
-INDEX_NAME = "command_search"
-INDEX = f"""
-CREATE INDEX CONCURRENTLY {INDEX_NAME} ON commands_command USING gin (
-    user_id, ({_FOLDED % {"expressions": "text"}}) gin_trgm_ops, tags jsonb_path_ops, status, mode, persona
-) WITH (fastupdate = off) WHERE finished_at IS NOT NULL
-"""
-
 
 class Folded(Func):
     """A text as the search sees it: small letters, and the Turkish ones without their marks."""

@@ -16,12 +16,6 @@ BROADCAST_LIMIT = 1000
 EVENTS_LIMIT = 1000
 
 
-def command_list(*, user: User, status: Iterable[str] = ()) -> QuerySet[Command]:
-    """Return the user's own commands, with their files; without the steps by themselves."""
-    commands = own_commands(user).filter(only_stage=None)
-    return commands.filter(status__in=list(status)) if status else commands
-
-
 def own_commands(user: User) -> QuerySet[Command]:
     """Return the user's own commands and steps by themselves, with their files."""
     return Command.objects.filter(user=user).select_related("alt_file", "last_file", "atlas_file")

@@ -9,6 +9,7 @@ from commands.limits import let_go_what_may
 from commands.partitions import months_make
 from commands.pipeline import engine
 from commands.retention import old_months_drop, prune
+from commands.rollups import commands_roll_up
 from commands.selectors import events_not_broadcast
 from commands.states import Stage
 from gateway.health import worker_works
@@ -46,3 +47,9 @@ def keep_months() -> None:
     """Make the partitions of events ahead of time, and drop the old ones."""
     months_make()
     old_months_drop()
+
+
+@shared_task
+def roll_up() -> None:
+    """Count what has ended, for the statistics."""
+    commands_roll_up()

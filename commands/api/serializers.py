@@ -81,20 +81,6 @@ class CommandInput(SegmentationInput):
     )
 
 
-class SeveralChoicesField(serializers.MultipleChoiceField):
-    """`?status=failed&status=cancelled` or `?status=failed,cancelled`."""
-
-    def get_value(self, dictionary: Any) -> Any:
-        given = dictionary.getlist(self.field_name)
-        return [part for value in given for part in value.split(",")] if given else serializers.empty
-
-
-class CommandQuery(QuerySerializer):
-    status = SeveralChoicesField(choices=Status.choices, required=False)
-    limit = serializers.IntegerField(required=False, min_value=1, max_value=100, help_text="Default 25.")
-    cursor = serializers.CharField(required=False)
-
-
 class EventQuery(QuerySerializer):
     after = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="0", help_text="The `seq` of the last event you have.")
 

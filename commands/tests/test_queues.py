@@ -4,7 +4,9 @@ from contextlib import suppress
 from queue import Empty
 
 import pytest
+import redis
 from celery import current_app
+from django.conf import settings
 from django.utils import timezone
 
 from commands import tasks
@@ -110,3 +112,11 @@ def test_a_command_that_was_woken_while_it_was_handed_over_is_handed_over_all_th
     assert broker.take() == TO_THE_RUNNER
     command.refresh_from_db()
     assert (command.status, command.lease_owner) == (Status.RUNNING, "")
+
+
+def test_messages_arrive_though_redis_was_emptied_under_a_sender(alice, broker):
+    command_submit(user=alice, text="echo before")
+    assert broker.take() != []
+    redis.Redis.from_url(settings.CELERY_BROKER_URL).flushdb()
+    after = command_submit(user=alice, text="echo after")
+    assert broker.take() == [("segmentation", "commands.tasks.advance", [str(after.id), "segmentation"])]

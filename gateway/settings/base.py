@@ -248,9 +248,12 @@ CELERY_TASK_SOFT_TIME_LIMIT = 150
 CELERY_TASK_TIME_LIMIT = 180
 CELERY_TIMEZONE = "UTC"
 # A queue and workers for each stage of a command, so that a service that hangs holds up no other; and one for the rest.
-# The arguments are for RabbitMQ, where there are exchanges of this type.
+# The arguments are for RabbitMQ; to delay messages of such queues it needs an exchange of type topic. On Redis, a
+# message to a direct exchange goes by the queue's name alone. To any other it goes by bindings that are kept in Redis,
+# and once that was emptied, every message is dropped without a word until the workers are started anew.
+_exchange = "topic" if env.str("BROKER_URL", "").startswith(("amqp", "pyamqp")) else "direct"
 CELERY_TASK_QUEUES = [
-    Queue(name, Exchange("gateway", type="topic"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
+    Queue(name, Exchange("gateway", type=_exchange), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
     for name in ("segmentation", "runner", "archive", "control")
 ]
 CELERY_TASK_DEFAULT_QUEUE = "control"
@@ -258,6 +261,7 @@ CELERY_TASK_CREATE_MISSING_QUEUES = False  # a worker for a queue that there is 
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "wake-stages-that-have-work": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
+    "count-what-has-ended": {"task": "commands.tasks.roll_up", "schedule": 60.0, "options": {"expires": 60}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
     "evaluate-alarms": {"task": "integrations.tasks.evaluate_alarms", "schedule": 15.0, "options": {"expires": 15}},
     "delete-what-is-old": {"task": "commands.tasks.delete_old", "schedule": 60.0, "options": {"expires": 60}},

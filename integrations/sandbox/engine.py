@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from integrations.sandbox.actions import ACTION_NAMES, ActionError, find_action, perform, sleep_seconds
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
     from integrations.sandbox.app import Sandbox
     from integrations.sandbox.callbacks import CallbackSender
+    from integrations.sandbox.faults import CallbackKind
     from integrations.sandbox.plan import PlannedTask
 
 SLEEP_STEP_SECONDS = 0.1
+LATE_SECONDS = 5.0  # of a callback that comes late: it is known by then
 RUN = "run"
 
 
@@ -59,8 +62,8 @@ class Engine:
         self._save(run)
         self._store.put("unfinished run", run.id, "")
 
-    def start(self, run: Run, *, held: bool = False) -> None:
-        """Set the run going; `held` is the fault of a run that never ends."""
+    def start(self, run: Run, *, held: bool = False, bad_news: CallbackKind | None = None) -> None:
+        """Set the run going; `held` is the fault of a run that never ends, `bad_news` one of how it tells of itself."""
         recorded = self._store.records(f"result of {run.id}")
         live = LiveRun(run, {name: Result.model_validate_json(body) for name, body in recorded})
         self._live[run.id] = live
@@ -68,7 +71,7 @@ class Engine:
             live.over.set()
         else:
             live.execution = self._spawn(self._execute(live, held=held))
-        self._spawn(self._report(live))
+        self._spawn(self._report(live, bad_news))
 
     def resume(self) -> None:
         """Take up every run a former process did not bring to its end."""
@@ -152,12 +155,20 @@ class Engine:
             self._store.delete(f"result of {run.id}")  # the .last has them now
         live.over.set()
 
-    async def _report(self, live: LiveRun) -> None:
+    async def _report(self, live: LiveRun, bad_news: CallbackKind | None) -> None:
         run = live.run
-        if run.callback_url is None:
+        if run.callback_url is None or bad_news == "lost_callback":
             await live.over.wait()
         else:
-            await self._callbacks.follow(run.callback_url, run.request_id, run.public, live.over)
+            if bad_news == "late_callback":
+                await live.over.wait()
+                await asyncio.sleep(LATE_SECONDS)
+            follow = partial(self._callbacks.follow, run.callback_url, run.request_id)
+            before = run.public()
+            await follow(run.public, live.over)
+            if bad_news == "repeated_callback":  # and in disorder
+                await follow(lambda: before, live.over)
+                await follow(run.public, live.over)
         self._store.delete("unfinished run", run.id)
         self._live.pop(run.id, None)
 

@@ -27,8 +27,10 @@ RequestKind = Literal[
     "lost_task",
     "lost_answer",
 ]
-WorkKind = Literal["cycle", "never_finish"]
+CallbackKind = Literal["lost_callback", "late_callback", "repeated_callback"]
+WorkKind = Literal["cycle", "never_finish"] | CallbackKind
 REQUEST_KINDS: frozenset[str] = frozenset(get_args(RequestKind))
+CALLBACK_KINDS: tuple[CallbackKind, ...] = get_args(CallbackKind)
 COMMON_KINDS: frozenset[str] = REQUEST_KINDS - {"lost_task"}
 
 HEALTH_PATHS = ("/health", "/api/v1/health")

@@ -15,6 +15,7 @@ from integrations.sandbox import app as common
 from integrations.sandbox.bodies import Body, read
 from integrations.sandbox.callbacks import CallbackSender
 from integrations.sandbox.engine import Engine
+from integrations.sandbox.faults import CALLBACK_KINDS
 from integrations.sandbox.identity import new_id
 from integrations.sandbox.plan import read_plan
 from integrations.sandbox.runs import Run
@@ -105,7 +106,9 @@ class RunnerViews:
 
         response, fresh = self._sandbox.once(request, accept, 202)
         if fresh:
-            self.engine.start(run, held=self._sandbox.faults.take("never_finish", "POST", "/run"))
+            faults = self._sandbox.faults
+            bad_news = next((kind for kind in CALLBACK_KINDS if faults.take(kind, "POST", "/run")), None)
+            self.engine.start(run, held=faults.take("never_finish", "POST", "/run"), bad_news=bad_news)
         return response
 
     def _find(self, request: Request) -> Run:
@@ -133,7 +136,7 @@ def _passable(header: str) -> str | None:
 
 
 def create_app(store: Store) -> Starlette:
-    sandbox = common.Sandbox.create("runner", store, "lost_task", "never_finish")
+    sandbox = common.Sandbox.create("runner", store, "lost_task", "never_finish", *CALLBACK_KINDS)
     views = RunnerViews(sandbox)
     return common.create_app(
         sandbox,

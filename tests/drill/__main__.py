@@ -20,14 +20,14 @@ from random import Random
 from benchmarks.system import ignore_signals, interrupt_on_signals, scratch_database
 from gateway.embedded.children import stop
 from gateway.embedded.system import StartError
+from tests.drill.client import seconds
 from tests.drill.faults import FAULTS, Fault, Scene
-from tests.drill.load import Load, seconds
+from tests.drill.load import Load
+from tests.drill.patience import Patience, say, until_quiet
 from tests.drill.system import SERVICE_TIMEOUT, DrillSystem
 from tests.drill.verdict import Event, Verdict, healing, judge
 
 FULL_MINUTES = 3.0
-STANDSTILL_SECONDS = 120.0  # generous: only what does not heal by itself stands still for so long
-LOOK_SECONDS = 5.0
 WINDOW_SECONDS_PER_MINUTE = 8.0  # of trying a stage again: also in the short form, commands give up while all is away
 
 
@@ -135,32 +135,6 @@ async def first_completed(load: Load, since: float) -> float | None:
     return None
 
 
-async def until_quiet(load: Load) -> None:
-    patience = Patience(load)
-    while await load.unfinished():
-        if not await patience.lasts():
-            return
-        await asyncio.sleep(0.5)
-
-
-class Patience:
-    """Is over when no command ends any more. A machine that is slow is given all the time that it needs."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._ended = -1
-        self._moved_at = self._looked_at = time.monotonic()
-
-    async def lasts(self) -> bool:
-        now = time.monotonic()
-        if now - self._looked_at > LOOK_SECONDS:
-            self._looked_at = now
-            ended = await self._load.ended()
-            if ended != self._ended:
-                self._ended, self._moved_at = ended, now
-        return now - self._moved_at < STANDSTILL_SECONDS
-
-
 def report(verdict: Verdict, lines: list[str], retry_window: float) -> None:
     say("")
     say("fault     healed    backlog")
@@ -172,10 +146,6 @@ def report(verdict: Verdict, lines: list[str], retry_window: float) -> None:
     say("")
     for line in verdict.lines():
         say(line)
-
-
-def say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - this is what the person sees
 
 
 if __name__ == "__main__":

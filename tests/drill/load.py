@@ -8,21 +8,13 @@ import json
 import secrets
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import httpx
 
 from gateway.embedded.system import SERVICES
+from tests.drill.client import Client, UnexpectedAnswerError
 from tests.drill.system import PASSWORD
-
-PATIENCE_SECONDS = 180.0  # after which a command that was not accepted counts as refused
-MAX_PAUSE_SECONDS = 2.0
-UNFINISHED = "queued,segmenting,running,archiving,cancelling"
-
-
-class UnexpectedAnswerError(Exception):
-    pass
 
 
 @dataclass
@@ -30,6 +22,9 @@ class Accepted:
     number: int
     kind: str | None  # of a step: its service
     is_to_end: bool = False  # its cancellation was asked for
+    has_deadline: bool = False
+    user: int = 0  # whose it is, of several
+    goes_on_from: str | None = None  # the command that it repeats, after the last stage that succeeded
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -47,16 +42,14 @@ class Load:
     refused: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=20)
-        self._client = httpx.AsyncClient(base_url=f"{self.address}/api/v2", timeout=10, limits=limits)
+        self._client = Client(self.address)
         self._run = secrets.token_hex(4)
         self._stopped = asyncio.Event()
         self._under_way: set[asyncio.Task[None]] = set()
         self._open_steps: set[str] = set()  # paths of those that have not ended, as far as is known
 
     async def sign_in(self) -> None:
-        answer = await self._ask("POST", "/auth/login", json={"login": "demo", "password": PASSWORD})
-        self._client.headers["Authorization"] = f"Bearer {answer['access']}"
+        await self._client.sign_in("demo", PASSWORD)
 
     async def go_on(self) -> None:
         """Send commands until `stop` is called."""
@@ -77,17 +70,14 @@ class Load:
     async def close(self) -> None:
         for task in self._under_way:
             task.cancel()
-        await self._client.aclose()
+        await self._client.close()
 
     async def newest_completed(self) -> dict[str, Any] | None:
-        found = await self._ask("GET", "/commands", params={"status": "completed", "limit": 1})
+        found = await self._client.ask("GET", "/commands", params={"status": "completed", "limit": 1})
         return next(iter(found["results"]), None)
 
     async def unfinished(self) -> int:
-        for path in list(self._open_steps):
-            if (await self._ask("GET", path))["finished_at"]:
-                self._open_steps.discard(path)
-        return len(self._open_steps) + len(await self._all(f"/commands?limit=100&status={UNFINISHED}"))
+        return await self._client.unfinished(self._open_steps)
 
     async def ended(self) -> int:
         return len(self.accepted) - await self.unfinished()
@@ -95,18 +85,18 @@ class Load:
     async def everything(self) -> list[dict[str, Any]]:
         """Return all commands, and all steps as if they were commands."""
         steps = [(step_id, step) for step_id, step in self.accepted.items() if step.kind]
-        return await self._all("/commands?limit=100") + [
-            {"text": text_of(step.number), **await self._ask("GET", f"/{step.kind}/{step_id}")}
+        return await self._client.all("/commands?limit=100") + [
+            {"text": text_of(step.number), **await self._client.ask("GET", f"/{step.kind}/{step_id}")}
             for step_id, step in steps
         ]
 
     async def output_of(self, command_id: str) -> str:
-        return str((await self._ask("GET", f"/commands/{command_id}/result"))["output"])
+        return str((await self._client.ask("GET", f"/commands/{command_id}/result"))["output"])
 
     async def _send(self, number: int) -> None:
         kind, headers = step_of(number), {"Idempotency-Key": f"drill-{self._run}-{number}"}
         try:
-            answer = await self._ask("POST", f"/{kind or 'commands'}", json=body_of(number), headers=headers)
+            answer = await self._client.ask("POST", f"/{kind or 'commands'}", json=body_of(number), headers=headers)
             self.accepted[answer["id"]] = accepted = Accepted(number, kind)
             if kind:
                 self._open_steps.add(f"/{kind}/{answer['id']}")
@@ -119,35 +109,10 @@ class Load:
         await asyncio.sleep(accepted.number // 10 % 4)  # so that it meets all stages
         accepted.is_to_end = True
         try:
-            await self._ask("POST", f"/commands/{command_id}/cancel")
+            await self._client.ask("POST", f"/commands/{command_id}/cancel")
         except UnexpectedAnswerError as error:
             if "command_not_cancellable" not in str(error):  # it has ended before
                 raise
-
-    async def _all(self, address: str | None) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while address:
-            page = await self._ask("GET", address)
-            found += page["results"]
-            address = page["next"]
-        return found
-
-    async def _ask(self, method: str, path: str, **options: Any) -> Any:
-        """Return the answer, asking again after a 5xx or a broken connection. Raises UnexpectedAnswerError."""
-        deadline, pause = time.monotonic() + PATIENCE_SECONDS, 0.2
-        while True:
-            try:
-                answer = await self._client.request(method, path, **options)
-            except httpx.TransportError:
-                if time.monotonic() > deadline:
-                    raise
-            else:
-                if answer.is_success:
-                    return answer.json()
-                if answer.status_code < 500 or time.monotonic() > deadline:
-                    raise UnexpectedAnswerError(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
 
 def text_of(number: int) -> str:
@@ -163,17 +128,17 @@ def step_of(number: int) -> str | None:
 
 
 def body_of(number: int) -> dict[str, Any]:
-    name, text = f"drill-{number}", text_of(number)
-    match step_of(number):
+    kind = step_of(number)
+    return body(kind, f"drill-{number}", f"echo drill {number}" if kind == "runner" else text_of(number))
+
+
+def body(kind: str | None, name: str, text: str) -> dict[str, Any]:
+    """Return what is sent for a whole command, or for a step by itself of that kind."""
+    match kind:
         case "runner":
-            return {"content": json.dumps({"id": name, "segments": [{"id": "s1", "content": f"echo drill {number}"}]})}
+            return {"content": json.dumps({"id": name, "segments": [{"id": "s1", "content": text}]})}
         case "archive":
             last = {"id": name, "status": "success", "success_rate": 1.0, "task_results": {}}
             return {"content": json.dumps(last)}
         case _:
             return {"text": text}
-
-
-def seconds(moment: str) -> float:
-    """Return a time of the API in seconds of time.time()."""
-    return datetime.fromisoformat(moment).timestamp()

@@ -70,6 +70,9 @@ class DrillSystem(System):
         """Kill a part and its own children, as `kill -9` does."""
         self._living(name).wait_or_kill(time.monotonic())
 
+    def pid_of(self, name: str) -> int:
+        return self._living(name).pid
+
     def start_again(self, name: str) -> None:
         self.children = [child for child in self.children if child.name != name]
         self._starts[name]()

@@ -2,17 +2,21 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from tests.drill.load import Accepted, Load, seconds
+from tests.drill.client import seconds
+from tests.drill.load import Accepted, Load
 from tests.drill.system import DrillSystem
 
 AT_ONCE = 8
 # What a command may end with when a service misbehaves. All else would be a mistake of the gateway.
 HONEST = ("unavailable", "left_alone", "timeout", "error", "invalid_answer", "not_found", "file_missing")
+LATE = "deadline_passed"
+UNCONFIRMED = "cancel_unconfirmed"  # of one that is called cancelled: the runner was away when it was asked to stop
 
 
 @dataclass
@@ -49,9 +53,19 @@ class Verdict:
     not_healed: list[str] = field(default_factory=list)
     not_applied: list[str] = field(default_factory=list)
 
+    def rules(self) -> dict[str, list[str]]:
+        """Return what must not be, and what there is of it."""
+        return {
+            "lost": self.lost,
+            "executed twice": self.twice,
+            "wrong result": self.wrong,
+            "did not heal": self.not_healed,
+            "not applied": self.not_applied,
+        }
+
     @property
     def is_good(self) -> bool:
-        return not (self.refused or self.lost or self.twice or self.wrong or self.not_healed or self.not_applied)
+        return not (self.refused or any(self.rules().values()))
 
     def lines(self) -> list[str]:
         reasons = ", ".join(f"{code} {count}" for code, count in self.failed.most_common())
@@ -61,11 +75,7 @@ class Verdict:
             f"completed               {self.completed}",
             f"cancelled               {self.cancelled} (of {self.to_end} that were to be)",
             f"failed with reason      {self.failed.total()}{f' ({reasons})' if reasons else ''}",
-            f"lost (must be 0)        {len(self.lost)}{_named(self.lost)}",
-            f"executed twice (0)      {len(self.twice)}{_named(self.twice)}",
-            f"wrong result (0)        {len(self.wrong)}{_named(self.wrong)}",
-            f"did not heal (0)        {len(self.not_healed)}{_named(self.not_healed)}",
-            f"not applied (0)         {len(self.not_applied)}{_named(self.not_applied)}",
+            *(f"{f'{rule} (must be 0)':36}{len(found)}{_named(found)}" for rule, found in self.rules().items()),
         ]
 
 
@@ -87,27 +97,31 @@ async def judge(load: Load, system: DrillSystem, events: list[Event]) -> tuple[V
     return verdict, commands
 
 
-def judge_end(verdict: Verdict, name: str, accepted: Accepted, command: dict[str, Any] | None) -> None:
+def judge_end(
+    verdict: Verdict, name: str, accepted: Accepted, command: dict[str, Any] | None, also_honest: Container[str] = ()
+) -> None:
+    """Judge how a command ended; `also_honest` are codes that it may fail with besides those of services."""
     if command is None or command["finished_at"] is None:
         verdict.lost.append(f"{name}: {command['status'] if command else 'unknown'}")
     elif command["status"] == "completed":
         verdict.completed += 1
     elif command["status"] == "cancelled":
         verdict.cancelled += 1
-        if not accepted.is_to_end:
+        is_late = accepted.has_deadline and (command["error"] or {}).get("code") in (LATE, UNCONFIRMED)
+        if not (accepted.is_to_end or is_late):
             verdict.wrong.append(f"{name}: cancelled, and nobody asked for it")
     elif command["error"]:
         code = command["error"]["code"]
         verdict.failed[code] += 1
-        if not _is_honest(code, accepted):
+        if not (_is_honest(code, accepted) or code in also_honest):
             verdict.wrong.append(f"{name}: {code}")
     else:
         verdict.lost.append(f"{name}: {command['status']} without a reason")
 
 
 def _is_honest(code: str, accepted: Accepted) -> bool:
-    if code == "cancel_unconfirmed":  # honest, if the runner was away when it was asked to stop
-        return accepted.is_to_end
+    if code == LATE:
+        return accepted.has_deadline
     return code in {f"{stage}_{reason}" for stage in accepted.stages for reason in HONEST}
 
 
