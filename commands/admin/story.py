@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db.models import QuerySet
 from django.db.models.functions import Left
 from django.utils import timezone
 from django.utils.html import format_html
@@ -116,10 +115,11 @@ class Story:
     @cached_property
     def result(self) -> dict[str, Any] | None:
         """What came out; of a long output, how it begins."""
-        found: QuerySet[CommandResult, dict[str, Any]] = CommandResult.objects.filter(command=self.command).values(
+        found = CommandResult.objects.filter(command=self.command)
+        row = found.values(
             "success_rate", shown_summary=Left("summary", OUTPUT_SHOWN), shown_output=Left("output", OUTPUT_SHOWN)
-        )
-        return found.first()
+        ).first()
+        return dict(row) if row else None
 
     @property
     def neighbours(self) -> list[tuple[int, "StrOrPromise"]]:
