@@ -1,5 +1,7 @@
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from commands.models import Command, CommandResult
 from files.formats import AltDocument, LastDocument
 
@@ -15,10 +17,21 @@ def result_of(command: Command, alt: AltDocument, last: LastDocument) -> Command
     return CommandResult(
         command=command,
         success_rate=last.success_rate,
-        summary=last.summary,
-        output="\n".join(task["output"] for task in tasks if task["output"]),
+        summary=last.summary.strip(),
+        # One below the other: what ends with a line break is not followed by an empty line.
+        output="\n".join(output for task in tasks if (output := task["output"].rstrip("\r\n"))),
         tasks=tasks,
     )
+
+
+def summary_of(result: CommandResult) -> str:
+    """Return what the runner says in sum. If that is nothing, how many of the tasks succeeded."""
+    if result.summary:
+        return result.summary
+    return _("%(percent)s %% of %(count)s tasks succeeded.") % {
+        "percent": round(result.success_rate * 100),
+        "count": len(result.tasks),
+    }
 
 
 def _task(task_id: str, description: str, last: LastDocument) -> dict[str, Any]:
@@ -28,6 +41,6 @@ def _task(task_id: str, description: str, last: LastDocument) -> dict[str, Any]:
         "description": description,
         "status": result.status if result else "not_reported",
         "output": result.output if result else "",
-        "error": result.error if result else None,
+        "error": (result.error or None) if result else None,
         "duration_ms": result.duration_ms if result else None,
     }

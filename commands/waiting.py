@@ -17,13 +17,11 @@ from django.utils.translation import gettext_lazy
 from commands.failures import failure_sentence
 from commands.models import Command, StageRun
 from commands.pipeline.attempts import instance_that_may_have_it, retry_window
-from commands.queue import held_behind, queue_place
+from commands.queue import MOST_COUNTED, held_behind, queue_place
 from commands.states import Stage, Status
 from gateway.health import WORKER_SILENCE_LIMIT, heard_of_workers
 from integrations.models import ServiceInstance, ServiceKind
 from integrations.outages import Lack, outage_of
-
-COUNTED = 1000  # commands.queue counts no further
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,10 @@ _SINCE_UNKNOWN = gettext_lazy(
 
 
 def _held(situation: Situation) -> str | None:
-    if not situation.command.held:
+    behind = held_behind(situation.command)
+    if behind is None:
         return None
-    in_flight, limit, ahead = held_behind(situation.command)
+    in_flight, limit, ahead = behind
     return _(
         "It is held back: its owner has %(in_flight)s commands in flight, and the limit is %(limit)s;"
         " %(ahead)s more of theirs go first."
@@ -267,10 +266,10 @@ def _in_queue(situation: Situation) -> str | None:
         return None
     if place == 1:
         return _("It is the next that a worker of the %(service)s queue takes up.") % names
-    if place >= COUNTED:
+    if place >= MOST_COUNTED:
         return _("At least %(ahead)s commands are before it in the %(service)s queue.") % {
             "service": situation.service,
-            "ahead": COUNTED - 1,
+            "ahead": MOST_COUNTED - 1,
         }
     return _("It is number %(place)s in the %(service)s queue.") % names
 

@@ -86,12 +86,13 @@ class CommandAdmin(CommandActs):
                     "target",
                     "deadline",
                     "only_stage",
+                    "begins_with",
                     "request_id",
                     "idempotency_key",
                 )
             },
         ),
-        (_("Work"), {"fields": ("lease_owner", "lease_expires_at", "due_at", "last_seq")}),
+        (_("Work"), {"fields": ("lease_owner", "lease_expires_at", "due_at", "turn_at", "held", "deaths", "last_seq")}),
     )
 
     @admin.display(description=_("command"))

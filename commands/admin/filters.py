@@ -1,7 +1,7 @@
 """How commands are found in a list of millions: each filter by an index, or among what has not finished."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Lower
@@ -48,7 +48,7 @@ class TroubleFilter(RadioFilter):
         if self.value() == "failing":
             return queryset.filter(_is_failing(), finished_at=None)
         if self.value() == "overdue":
-            return queryset.filter(due_at__lt=timezone.now() - OVERDUE, finished_at=None)
+            return queryset.filter(due_at__lt=timezone.now() - OVERDUE, finished_at=None, held=False)
         return queryset
 
 
@@ -79,20 +79,25 @@ class StepFilter(RadioFilter):
         return queryset.filter(only_stage=value, only_stage__isnull=False) if value in Stage.values else queryset
 
 
+def _chosen(choices: Any) -> str:
+    """Return what a filter of choices is set to; the theme has no types."""
+    return str(choices.value() or "")
+
+
 class StatusFilter(ChoicesDropdownFilter):
     """What goes on is looked for among what has not finished."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Command]) -> QuerySet[Command]:
-        found: QuerySet[Command] = super().queryset(request, queryset)
-        return found.filter(finished_at=None) if self.value() and self.value() not in TERMINAL else found
+        found = cast("QuerySet[Command]", super().queryset(request, queryset))
+        return found.filter(finished_at=None) if _chosen(self) and _chosen(self) not in TERMINAL else found
 
 
 class StageFilter(ChoicesDropdownFilter):
     """Of what has ended, the stage is empty."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Command]) -> QuerySet[Command]:
-        found: QuerySet[Command] = super().queryset(request, queryset)
-        return found.filter(finished_at=None) if self.value() else found
+        found = cast("QuerySet[Command]", super().queryset(request, queryset))
+        return found.filter(finished_at=None) if _chosen(self) else found
 
 
 class ErrorCodeFilter(DropdownFilter):

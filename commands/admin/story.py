@@ -116,9 +116,10 @@ class Story:
     def result(self) -> dict[str, Any] | None:
         """What came out; of a long output, how it begins."""
         found = CommandResult.objects.filter(command=self.command)
-        return found.values(
+        row = found.values(
             "success_rate", shown_summary=Left("summary", OUTPUT_SHOWN), shown_output=Left("output", OUTPUT_SHOWN)
         ).first()
+        return dict(row) if row else None
 
     @property
     def neighbours(self) -> list[tuple[int, "StrOrPromise"]]:
@@ -180,7 +181,8 @@ def _notes(event: CommandEvent) -> "list[StrOrPromise]":
     if data.get("code"):
         notes.append(failure_sentence(str(data["code"]), _stage(data.get("stage")), ""))
     if data.get("next_attempt_at"):
-        notes.append(_("Next try at %(time)s.") % {"time": data["next_attempt_at"]})
+        moment = str(data["next_attempt_at"]).replace("T", " ").partition(".")[0].removesuffix("Z")
+        notes.append(_("Next try at %(time)s.") % {"time": moment})
     if isinstance(data.get("file"), dict):
         notes.append(_file_link(data["file"]))
     if data.get("retry_of"):
@@ -214,7 +216,7 @@ def _command_link(command_id: str) -> SafeString | str:
 def _row_of_try(command: Command, timeline: Timeline, run: StageRun) -> Row:
     notes: list[StrOrPromise] = []
     if run.error_code:
-        notes.append(failure_sentence(run.error_code, run.stage, run.error_cause, of_a_try=True))
+        notes.append(failure_sentence(run.error_code, run.stage, run.error_cause))
     if run.not_taken:
         notes.append(_("The instance did nothing of it."))
     if run.unanswered_since is not None and run.finished_at is None:

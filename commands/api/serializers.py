@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from commands.failures import failure_sentence, is_retryable
 from commands.models import MAX_PERSONA, Command, CommandEvent, CommandResult, Mode, Priority
+from commands.results import summary_of
 from commands.states import Stage, Status
 from files.api.serializers import FileOutput
 from gateway.api.serializers import (
@@ -196,7 +197,7 @@ class TaskResultOutput(serializers.Serializer[Any]):
 class ResultOutput(serializers.Serializer[Any]):
     status = serializers.ChoiceField(Status.choices)
     success_rate = serializers.FloatField(allow_null=True, help_text="0 to 1; null if nothing was run.")
-    summary = serializers.CharField()
+    summary = serializers.CharField(help_text="The runner's; else how many tasks succeeded; empty if nothing was run.")
     output = serializers.CharField(help_text="What the tasks put out, one after another.")
     tasks = TaskResultOutput(many=True)
     files = FileOutput(many=True)
@@ -207,7 +208,7 @@ def result_output(command: Command, result: CommandResult | None) -> dict[str, A
     return {
         "status": command.status,
         "success_rate": result.success_rate if result else None,
-        "summary": result.summary if result else "",
+        "summary": summary_of(result) if result else "",
         "output": result.output if result else "",
         "tasks": result.tasks if result else [],
         "files": command.files,

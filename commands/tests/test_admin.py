@@ -45,7 +45,12 @@ def running(user, **fields):
 
 def fit_for(act, user):
     """A command to which this can be done."""
-    return ended_command(user) if act == "retry" else running(user)
+    if act != "retry":
+        return running(user)
+    command = ended_command(user)
+    command.status = Status.FAILED
+    command.save(update_fields=["status"])
+    return command
 
 
 def said(answer):
@@ -209,7 +214,9 @@ def test_what_is_in_trouble_is_found(admin_client, alice):
     tried(silent, remote_id="x", unanswered_since=timezone.now())
     tried(again, outcome=Outcome.FAILED, error_code="runner_timeout", finished_at=timezone.now())
     tried(again, attempt=2, remote_id="x")
-    Command.objects.filter(pk=overdue.pk).update(due_at=timezone.now() - timedelta(minutes=6))
+    long_ago = timezone.now() - timedelta(minutes=6)
+    Command.objects.filter(pk=overdue.pk).update(due_at=long_ago)
+    running(alice, due_at=long_ago, held=True)  # its user has as many in flight as they may have
     ended = ended_command(alice)
     ended.stage_runs.update(outcome=Outcome.FAILED)
     assert listed(admin_client, trouble="failing") == {failing.pk, silent.pk}
@@ -267,7 +274,7 @@ def test_what_happened_is_told_in_order_in_words(admin_client, alice):
             ["+0 ms", "1. is now"],
             ["+5.0 s", "2. is now", "a.alt"],
             ["+6.5 s", "runner, try 1", "failed", "1 min 12 s", "http://runner", "did not answer in time", "task-7"],
-            ["+1 min 20 s", "3. is to be tried again", "did not answer in time", "Next try at 2026-11-24T14:05:10Z."],
+            ["+1 min 20 s", "3. is to be tried again", "did not answer in time", "Next try at 2026-11-24 14:05:10."],
             ["+3 min 20 s", "4. progress: 46 %"],
             ["+5 min 0 s", "5. something new"],
         ],

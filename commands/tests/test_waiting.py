@@ -6,7 +6,7 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
-from commands import timeline, waiting
+from commands import queue, timeline, waiting
 from commands.models import Command, CommandEvent, Outcome, StageRun
 from commands.states import STATUS_OF, Stage, Status
 from commands.timeline import command_timeline
@@ -71,24 +71,27 @@ def test_what_has_ended_waits_for_nothing(alice):
 # --- in the queue ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("place", "sentence"),
-    [
-        (1, "It is the next that a worker of the segmentation queue takes up."),
-        (12, "It is number 12 in the segmentation queue."),
-        (1000, "At least 999 commands are before it in the segmentation queue."),
-        (None, "A worker of the segmentation queue is to take it up."),
-    ],
-)
-def test_its_place_in_the_queue(alice, monkeypatch, place, sentence):
-    monkeypatch.setattr(waiting, "queue_place", lambda _command: place)
-    assert told(made(alice, stage=None)) == sentence
+def test_its_place_in_the_queue(alice, bob):
+    first, *_others, last = [made(alice, stage=None, turn_at=at(number - 100)) for number in range(12)]
+    made(bob, turn_at=at(-200))  # at another stage
+    assert told(first) == "It is the next that a worker of the segmentation queue takes up."
+    assert told(last) == "It is number 12 in the segmentation queue."
 
 
-def test_it_is_held_back_by_the_limit_of_its_owner(alice, monkeypatch):
-    monkeypatch.setattr(waiting, "held_behind", lambda _command: (5, 5, 2))
-    assert told(made(alice, stage=None)) == (
-        "It is held back: its owner has 5 commands in flight, and the limit is 5; 2 more of theirs go first."
+def test_its_place_is_not_counted_for_ever(alice, monkeypatch):
+    monkeypatch.setattr(queue, "MOST_COUNTED", 3)
+    monkeypatch.setattr(waiting, "MOST_COUNTED", 3)
+    *_others, last = [made(alice, stage=None, turn_at=at(number - 100)) for number in range(5)]
+    assert told(last) == "At least 2 commands are before it in the segmentation queue."
+
+
+def test_it_is_held_back_by_the_limit_of_its_owner(alice, bob, settings):
+    settings.COMMANDS_IN_FLIGHT = 2
+    for user in (alice, bob, alice):
+        made(user, turn_at=at(-60))
+    _first, second = [made(alice, stage=None, held=True, turn_at=at(number)) for number in (-50, -40)]
+    assert told(second) == (
+        "It is held back: its owner has 2 commands in flight, and the limit is 2; 1 more of theirs go first."
     )
 
 
@@ -251,13 +254,13 @@ def test_the_next_try_is_due(failing):
         "Try 3 of the runner stage is due at 14:05:10 UTC. The one before: The runner service did not answer in time."
         " (no answer in 10 s)"
     )
-    failing.due_at = at(-1)  # now it is in the queue
-    assert told(failing) == "It is the next that a worker of the runner queue takes up."
+    failing.due_at = at(-1)
+    assert told(failing) == "A worker of the runner queue is to take it up."
 
 
 def test_tries_of_an_earlier_stage_say_nothing(failing):
     failing.stage, failing.status, failing.due_at = Stage.ARCHIVE, Status.ARCHIVING, at(-1)
-    assert told(failing) == "It is the next that a worker of the archive queue takes up."
+    assert told(failing) == "A worker of the archive queue is to take it up."
 
 
 def test_when_it_is_looked_at_again(alice, monkeypatch):
@@ -353,3 +356,21 @@ def test_everything_costs_as_many_queries_with_much_as_with_little(alice, django
         instance(f"http://runner-{attempt}", ill_since=at(-600))
     with django_assert_max_num_queries(2):
         assert "39 of 39 are down" in told(command)
+
+
+def test_the_api_tells_all_of_it(failing, api):
+    row = instance(ill_since=at(-600))
+    failing.last_seq = 3
+    failing.save(update_fields=["last_seq"])
+    path = f"/api/v2/commands/{failing.pk}/timeline"
+    body = api(failing.user).get(path).json()
+    [run] = body["results"]
+    assert (run["service"], run["duration_ms"]) == ({"id": str(row.pk), "state": "unhealthy"}, 90_000)
+    assert body["waiting_for"].startswith("It waits for a healthy runner instance: 1 of 1 are down since 13:55:00 UTC")
+    assert (body["next_try_at"], body["cancellation"]) == ("2026-11-24T14:05:10Z", None)
+    asked_to_stop(failing, reason="a mistake")
+    failing.save(update_fields=["status"])
+    row.delete()
+    body = api(failing.user).get(path).json()
+    assert body["results"][0]["service"] is None
+    assert body["cancellation"] == {"requested_at": "2026-11-24T14:04:55Z", "state": "pending", "reason": "a mistake"}

@@ -19,8 +19,15 @@ def _one_word(status: Any) -> Any:
     return status.lower().translate({ord(char): None for char in "_- "}) if isinstance(status, str) else status
 
 
+def _without_nulls(results: Any) -> Any:
+    """Null is an absent key, here too: a task of which nothing is said."""
+    if not isinstance(results, dict):
+        return results
+    return {key: result for key, result in results.items() if result is not None}
+
+
 class TaskResult(FormatModel):
-    status: str = "unknown"
+    status: Rendered = "unknown"
     output: Rendered = ""
     error: Rendered | None = None
     duration_ms: Milliseconds = Field(
@@ -34,5 +41,5 @@ class LastDocument(FormatModel):
     id: Id
     status: Annotated[Literal["success", "partialsuccess", "failure"], BeforeValidator(_one_word)]
     success_rate: Rate
-    task_results: dict[Id, TaskResult]
+    task_results: Annotated[dict[Id, TaskResult], BeforeValidator(_without_nulls)]
     summary: Rendered = ""
