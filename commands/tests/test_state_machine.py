@@ -123,7 +123,7 @@ def do_not_end_the_try(monkeypatch):
 def test_a_mistake_is_found(alice, turns, monkeypatch, plant):
     plant(monkeypatch)
 
-    @settings(for_threads, max_examples=1000, phases=[Phase.generate], report_multiple_bugs=False)
+    @settings(for_threads, max_examples=MANY_EXAMPLES, phases=[Phase.generate], report_multiple_bugs=False)
     @given(schedule=schedules)
     def holds(schedule):
         hold(turns, alice, schedule)
