@@ -20,13 +20,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 EXAMPLES, MANY_EXAMPLES = 30, 2000
 
+# Rather a few than many, so that much happens early on and close together; but not only.
+steps = st.integers(0, 12) | st.integers(0, 150)
+lengths = st.integers(1, 4) | st.integers(1, 40)
+choices = st.integers(0, OF_THREADS + len(EVENTS) - 1)
 schedules = st.builds(
     Schedule,
-    others=st.lists(st.builds(Other, st.sampled_from(OTHERS), st.integers(0, 150)), max_size=5),
-    # Whoever has the turn keeps it for a while: most mistakes need few switches.
-    turns=st.lists(
-        st.tuples(st.integers(0, OF_THREADS + len(EVENTS) - 1), st.integers(1, 40)), min_size=4, max_size=40
-    ).filter(lambda turns: any(choice < OF_THREADS for choice, _steps in turns)),
+    others=st.lists(st.builds(Other, st.sampled_from(OTHERS), steps), max_size=5),
+    turns=st.lists(st.tuples(choices, lengths), min_size=4, max_size=40).filter(
+        lambda turns: any(choice < OF_THREADS for choice, _length in turns)
+    ),
     deaths=st.frozensets(st.integers(1, 200), max_size=3),
     answers=st.lists(st.sampled_from(("good", "good", *ANSWERS)), max_size=16).map(tuple),
     deadline=st.sampled_from((None, None, None, 3.0, 100.0)),
