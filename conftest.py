@@ -25,6 +25,7 @@ from accounts import sign_in_cache
 from accounts.models import DeviceSession, User
 from accounts.services.sessions import session_open
 from accounts.tokens import TokenPair, tokens_of
+from commands import dispatch, events, limits
 from commands.models import Command
 from commands.pipeline import engine
 from commands.states import Stage
@@ -156,13 +157,31 @@ def sandbox(sandbox_processes: Sandbox, settings: Any) -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the breakers, the cache or the language of another. And none may fail because it is slow."""
+    """No test sees the breakers, the cache or the language of another. And none may fail because it is slow.
+
+    Messages to workers are sent at once, also those that are to be sent later.
+    """
     translation.activate(settings.LANGUAGE_CODE)  # a request leaves its own behind
     monkeypatch.setattr(sign_in_cache, "EPOCH_SECONDS", 600)
     breaker.forget_failures()
     retries.forget_retries()
     sign_in_cache.believe_again()
+    limits.forget_limits()
+    engine.forget_busy()
+    monkeypatch.setattr(dispatch.publisher, "want", lambda stage, **_: dispatch.send(stage))
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are broadcast by whoever recorded them: no thread is left over, and what was sent is there at once."""
+    monkeypatch.setattr(events, "hand_over", lambda event: events.events_broadcast([event]))
+
+
+@pytest.fixture
+def slow_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No work is done when it was just handed over: so commands stay in the stage that they are in for a while."""
+    monkeypatch.setattr("commands.pipeline.stage.POLLS_AT_ONCE", False)
 
 
 def start_service(name: str, folder: Path, *options: str, port: int = 0) -> tuple[SandboxService, Child]:

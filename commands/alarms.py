@@ -27,9 +27,9 @@ _FAULTS = [
 
 
 def waiting_commands(now: datetime) -> QuerySet[Command]:
-    """Return the commands that are due and that no worker has taken."""
+    """Return the commands that are due and that no worker has taken. Those that are held wait for their user's own."""
     free = Q(lease_expires_at=None) | Q(lease_expires_at__lte=now)
-    return Command.objects.filter(free, dispatch_at__isnull=False, due_at__lte=now).order_by()
+    return Command.objects.filter(free, finished_at=None, held=False, due_at__lte=now).order_by()
 
 
 @measures(Condition.QUEUE_LENGTH)
@@ -45,7 +45,7 @@ def stuck_commands(rule: AlarmRule, now: datetime) -> Iterable[Seen]:
     """Count the commands that have not finished, and whose last event is as old as the threshold, in minutes."""
     before = now - timedelta(minutes=rule.threshold or 0)
     recent = CommandEvent.objects.filter(command=OuterRef("pk"), seq=OuterRef("last_seq"), at__gt=before)
-    stuck = Command.objects.filter(~Exists(recent), dispatch_at__isnull=False, created_at__lte=before).order_by()
+    stuck = Command.objects.filter(~Exists(recent), finished_at=None, created_at__lte=before).order_by()
     ids = list(stuck.values_list("id", flat=True)[:MOST_STUCK])
     yield Seen("", bool(ids), len(ids), str(min(ids, default="")))
 

@@ -1,6 +1,7 @@
 from typing import ClassVar
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
@@ -14,3 +15,6 @@ class CommandsConfig(AppConfig):
 
     def ready(self) -> None:
         from commands import alarms, metrics  # noqa: F401, PLC0415 - say what rules and metrics can tell of commands
+        from commands.partitions import months_make  # noqa: PLC0415 - models are ready only now
+
+        post_migrate.connect(lambda **_kwargs: months_make(), sender=self, weak=False, dispatch_uid="months_make")

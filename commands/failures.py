@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 class FailureType:
     sentence: "StrPromise"
     retryable: bool  # may the same command succeed if it is sent again?
-    of_a_try: "StrPromise | None" = None  # the sentence for a single try, where it is another
 
 
 _SERVICE_FAILURES: dict[str, FailureType] = {
@@ -61,11 +60,10 @@ FAILURES: dict[str, FailureType] = {
     "cancel_unconfirmed": FailureType(
         gettext_lazy("The runner did not confirm that it stopped; it may still be working."), retryable=False
     ),
-    "worker_lost": FailureType(
-        gettext_lazy("The gateway's worker died every time it worked on this command."),
-        retryable=True,
-        of_a_try=gettext_lazy("The gateway's worker died during this try."),
+    "poisoned": FailureType(
+        gettext_lazy("Three of the gateway's workers died over this command, one after another."), retryable=True
     ),
+    "worker_lost": FailureType(gettext_lazy("The gateway's worker died during this try."), retryable=True),
     "storage_unavailable": FailureType(gettext_lazy("The gateway could not store a file."), retryable=True),
     "internal_error": FailureType(
         gettext_lazy("Something went wrong in the gateway. It has been logged."), retryable=True
@@ -73,12 +71,10 @@ FAILURES: dict[str, FailureType] = {
 }
 
 
-def failure_sentence(code: str, stage: str, cause: str, *, of_a_try: bool = False) -> str:
+def failure_sentence(code: str, stage: str, cause: str) -> str:
     """Return what a person reads, in the current language; `cause` is what a service or check said, as it said it."""
     failure = FAILURES.get(code)
     sentence = _("The command failed.") if failure is None else str(failure.sentence)
-    if failure is not None and failure.of_a_try and of_a_try:
-        sentence = str(failure.of_a_try)
     sentence = sentence % {"service": Stage(stage).label if stage else ""}
     return f"{sentence} ({cause})" if cause else sentence
 

@@ -1,10 +1,13 @@
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import Role
 from commands.states import TERMINAL, Stage, Status
 from files.models import StoredFile
 from gateway.ids import new_id
@@ -93,12 +96,19 @@ class Command(models.Model):
     last_file = _file_field(".last")
     atlas_file = _file_field(".atlas")
 
-    # Work is claimed with a lease. `due_at` says when there is something to do, `dispatch_at` when the sweep sends
-    # a message about it (again). Both are null when the command has ended.
+    # Work is claimed with a lease, in the order of commands.queue. Both times are null when the command has ended.
     lease_owner = models.CharField(max_length=100, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
-    due_at = models.DateTimeField(null=True, blank=True)
-    dispatch_at = models.DateTimeField(null=True, blank=True)
+    due_at = models.DateTimeField(null=True, blank=True, help_text=_("from then on there is something to do"))
+    turn_at = models.DateTimeField(
+        null=True, blank=True, help_text=_("its place among those that wait to be handed to a service")
+    )
+    held = models.BooleanField(
+        default=False, db_default=False, help_text=_("its user has as many commands in flight as they may have")
+    )
+    deaths = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text=_("workers that died over it, one after another")
+    )
 
     class Meta:
         ordering = ("-id",)
@@ -109,6 +119,9 @@ class Command(models.Model):
             ("cancel_own_command", "Can cancel own commands"),
             ("submit_step", "Can submit steps by themselves"),
             ("search_own_archive", "Can search own results in the archive"),
+            ("cancel_command", "Can cancel the commands of anybody"),
+            ("retry_command", "Can retry the commands of anybody"),
+            ("requeue_command", "Can requeue the commands of anybody"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
@@ -117,22 +130,47 @@ class Command(models.Model):
                 condition=Q(idempotency_key__isnull=False),
             ),
             models.CheckConstraint(
-                condition=Q(finished_at__isnull=False, due_at__isnull=True, dispatch_at__isnull=True)
-                | Q(finished_at__isnull=True, due_at__isnull=False, dispatch_at__isnull=False),
+                condition=Q(finished_at__isnull=False, due_at__isnull=True, turn_at__isnull=True, held=False)
+                | Q(finished_at__isnull=True, due_at__isnull=False),
                 name="command_is_due_until_it_has_ended",
             ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["user", "-id"], name="command_of_user"),
             models.Index(fields=["user", "status", "-id"], name="command_of_user_by_status"),
-            # Small whatever the history: only what is not finished has a time.
-            models.Index(fields=["dispatch_at"], name="command_to_dispatch", condition=Q(dispatch_at__isnull=False)),
+            # Small whatever the history: they hold only what is not finished. The first two are the claim's.
+            models.Index(
+                Coalesce("stage", Value(Stage.SEGMENTATION.value)),
+                "turn_at",
+                name="command_waiting",
+                condition=Q(finished_at__isnull=True, held=False, turn_at__isnull=False),
+            ),
+            models.Index(
+                Coalesce("stage", Value(Stage.SEGMENTATION.value)),
+                "due_at",
+                name="command_in_work",
+                condition=Q(finished_at__isnull=True, held=False, turn_at__isnull=True),
+            ),
+            models.Index(fields=["user", "turn_at"], name="command_held", condition=Q(held=True)),
+            models.Index(fields=["user", "held"], name="command_unfinished", condition=Q(finished_at__isnull=True)),
             models.Index(
                 fields=["deadline"],
                 name="command_by_deadline",
                 condition=Q(deadline__isnull=False, finished_at__isnull=True),
             ),
-            models.Index(fields=["finished_at"], name="step_to_delete", condition=Q(only_stage__isnull=False)),
+            models.Index(fields=["finished_at"], name="command_ended", condition=Q(finished_at__isnull=False)),
+            # What is rare is found at once in the admin pages, and what is not, by the primary key.
+            models.Index(
+                fields=["status", "-id"],
+                name="command_ended_badly",
+                condition=Q(status__in=[Status.FAILED, Status.CANCELLED]),
+            ),
+            models.Index(fields=["error_code", "-id"], name="command_with_error", condition=~Q(error_code="")),
+            models.Index(fields=["mode", "-id"], name="command_of_rare_mode", condition=~Q(mode=Mode.NORMAL)),
+            models.Index(
+                fields=["priority", "-id"], name="command_of_rare_priority", condition=~Q(priority=Priority.NORMAL)
+            ),
+            # What is searched for is found by `command_search` (migration 0012), on PostgreSQL.
         ]
 
     def __str__(self) -> str:
@@ -152,10 +190,46 @@ class Command(models.Model):
         return [file for file in (self.alt_file, self.last_file, self.atlas_file) if file is not None]
 
 
-class CommandEvent(models.Model):
-    """One numbered thing that happened to a command: history, audit, outbox and replay log at once."""
+class CommandLimit(models.Model):
+    """How many commands a user may have in flight: this user, each user of this role, or everybody else."""
 
-    id = models.BigAutoField(primary_key=True)
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, blank=True, related_name="+",
+        verbose_name=_("user"),
+    )  # fmt: skip
+    role = models.OneToOneField(
+        Role, on_delete=models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("role")
+    )
+    in_flight = models.PositiveIntegerField(_("commands in flight"), validators=[MinValueValidator(1)])
+
+    class Meta:
+        verbose_name = _("limit of commands")
+        verbose_name_plural = _("limits of commands")
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(user__isnull=True) | Q(role__isnull=True),
+                name="command_limit_of_one",
+                violation_error_message=_("A limit is for a user or for a role, not for both."),
+            ),
+            models.UniqueConstraint(
+                Value(1),
+                condition=Q(user__isnull=True, role__isnull=True),
+                name="command_limit_of_everybody",
+                violation_error_message=_("There is a limit for everybody already."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.user or self.role or _("everybody"))
+
+
+class CommandEvent(models.Model):
+    """One numbered thing that happened to a command: history, audit, outbox and replay log at once.
+
+    On PostgreSQL the table is partitioned by months (commands.partitions).
+    """
+
+    pk = models.CompositePrimaryKey("command_id", "seq")
     command = models.ForeignKey(Command, on_delete=models.CASCADE, related_name="events", db_index=False)
     seq = models.PositiveIntegerField()
     event = models.CharField(max_length=30)
@@ -168,7 +242,6 @@ class CommandEvent(models.Model):
 
     class Meta:
         ordering = ("command", "seq")
-        constraints: ClassVar = [models.UniqueConstraint(fields=["command", "seq"], name="event_seq_unique")]
         indexes: ClassVar = [
             models.Index(fields=["at"], name="event_to_broadcast", condition=Q(broadcast_at__isnull=True))
         ]
@@ -234,3 +307,97 @@ class CommandResult(models.Model):
 
     def __str__(self) -> str:
         return self.summary[:60]
+
+
+class Kept(models.TextChoices):
+    """What a rule of retention is about."""
+
+    COMMANDS = "commands", _("commands and all that belongs to them")
+    EVENTS = "events", _("events")
+    STAGE_RUNS = "stage_runs", _("tries of stages")
+    FILES = "files", _("files")
+
+
+MAX_KEEP_DAYS = 36_500
+
+
+class RetentionRule(models.Model):
+    """For how long something is kept of the commands that ended in one way. Those of a migration are all there are.
+
+    `keep_days` is written by commands.retention_rules, the rest by commands.retention.
+    """
+
+    what = models.CharField(_("what"), max_length=10, choices=Kept)
+    status = models.CharField(_("of commands that are"), max_length=10, choices=Status)
+    keep_days = models.PositiveIntegerField(
+        _("kept for days"), null=True, blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_KEEP_DAYS)],
+        help_text=_("From the end of the command. Empty: for as long as the command, and commands for ever."),
+    )  # fmt: skip
+    # Of the commands that had ended by then, in this order, it has all been deleted. None: begin anew.
+    done_at = models.DateTimeField(_("done up to"), null=True, blank=True, editable=False)
+    done_id = models.UUIDField(null=True, blank=True, editable=False)
+    deleted = models.PositiveBigIntegerField(_("deleted so far"), default=0, editable=False)
+
+    class Meta:
+        verbose_name = _("retention rule")
+        verbose_name_plural = _("retention rules")
+        default_permissions = ("view", "change")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["what", "status"], name="retention_rule_unique"),
+            models.CheckConstraint(
+                condition=Q(keep_days=None) | Q(keep_days__gte=1, keep_days__lte=MAX_KEEP_DAYS),
+                name="retention_rule_days_within_bounds",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_what_display()}: {self.get_status_display()}"
+
+
+class CommandRollup(models.Model):
+    """What ended in one hour, counted: of one user, and alike in mode, end and error. It outlives the commands.
+
+    `took` is from the creation to the end; `within_...` is how many took no longer than that.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    mode = models.CharField(max_length=10, choices=Mode.choices)
+    status = models.CharField(max_length=10, choices=Status.choices)
+    error_code = models.CharField(max_length=50, blank=True)
+    number = models.PositiveIntegerField()
+    took_sum = models.DurationField()
+    took_max = models.DurationField()
+    within_200ms = models.PositiveIntegerField()
+    within_500ms = models.PositiveIntegerField()
+    within_1s = models.PositiveIntegerField()
+    within_2s = models.PositiveIntegerField()
+    within_5s = models.PositiveIntegerField()
+    within_10s = models.PositiveIntegerField()
+    within_30s = models.PositiveIntegerField()
+    within_1m = models.PositiveIntegerField()
+    within_5m = models.PositiveIntegerField()
+    within_1h = models.PositiveIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "hour", "mode", "status", "error_code"], name="rollup_unique")
+        ]
+        indexes: ClassVar = [models.Index(fields=["hour"], name="rollup_of_all")]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H}: {self.number} {self.status}"
+
+
+class RollupMark(models.Model):
+    """The one row that says how far the rollups go: they count what ended before `until`, and nothing else."""
+
+    until = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.until)

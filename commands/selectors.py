@@ -5,22 +5,15 @@ from uuid import UUID
 
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import Http404
-from django.utils.translation import gettext as _
 
 from accounts.models import User
 from commands.models import Command, CommandEvent, CommandResult, StageRun
-from commands.states import Stage, Status
+from commands.states import Stage
 from gateway.api.errors import ApiError, ErrorCode
 
 BROADCAST_GRACE = timedelta(seconds=5)
 BROADCAST_LIMIT = 1000
 EVENTS_LIMIT = 1000
-
-
-def command_list(*, user: User, status: Iterable[str] = ()) -> QuerySet[Command]:
-    """Return the user's own commands, with their files; without the steps by themselves."""
-    commands = own_commands(user).filter(only_stage=None)
-    return commands.filter(status__in=list(status)) if status else commands
 
 
 def own_commands(user: User) -> QuerySet[Command]:
@@ -58,10 +51,6 @@ def command_result(*, command: Command) -> CommandResult | None:
     return CommandResult.objects.filter(command=command).first()
 
 
-def command_timeline(*, command: Command) -> list[StageRun]:
-    return list(command.stage_runs.order_by("id"))
-
-
 def visible_last_seqs(*, user: User, command_ids: Iterable[UUID]) -> dict[UUID, tuple[int, bool]]:
     """Return, for those commands that are the user's own, the newest `seq` and whether the command has ended."""
     rows: QuerySet[Command, Any] = Command.objects.filter(user=user, id__in=list(command_ids)).values_list(
@@ -73,27 +62,4 @@ def visible_last_seqs(*, user: User, command_ids: Iterable[UUID]) -> dict[UUID, 
 def events_not_broadcast(*, now: datetime) -> list[CommandEvent]:
     """Return events whose process died, or could not reach the listeners, right after the commit."""
     waiting = CommandEvent.objects.filter(broadcast_at=None, at__lt=now - BROADCAST_GRACE)
-    return list(waiting.order_by("at", "id")[:BROADCAST_LIMIT])
-
-
-def waiting_for(command: Command, runs: list[StageRun]) -> str | None:
-    """Return, in words and in the current language, what a command waits for; None when it has ended."""
-    if command.has_ended:
-        return None
-    if command.status == Status.QUEUED or command.stage is None:
-        return _("A worker is to take it up.")
-    service = {"service": Stage(command.stage).label}
-    if command.status == Status.CANCELLING:
-        return _("The %(service)s service is to confirm that it stopped.") % service
-    latest = next((run for run in reversed(runs) if run.stage == command.stage), None)
-    return _of_latest_run(latest) % service
-
-
-def _of_latest_run(run: StageRun | None) -> str:
-    if run is not None and run.found_service_busy:
-        return _("The %(service)s service has as many calls as it may have at once; the command waits for it.")
-    if run is not None and run.finished_at is not None:
-        return _("The %(service)s service failed; it will be tried again.")
-    if run is not None and run.unanswered_since is not None:
-        return _("The %(service)s service has the work but does not answer; it is asked again.")
-    return _("The %(service)s service is to finish its work.")
+    return list(waiting.order_by("at", "command_id", "seq")[:BROADCAST_LIMIT])

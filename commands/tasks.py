@@ -1,34 +1,33 @@
-from uuid import UUID
-
 from celery import shared_task
 from django.utils import timezone
 
+from commands.claims import stages_with_work
 from commands.deadlines import deadlines_enforce
-from commands.dispatch import dispatch
+from commands.dispatch import wake
 from commands.events import events_broadcast
-from commands.leases import take_due_for_dispatch
+from commands.limits import let_go_what_may
+from commands.partitions import months_make
 from commands.pipeline import engine
+from commands.retention import old_months_drop, prune
+from commands.rollups import commands_roll_up
 from commands.selectors import events_not_broadcast
 from commands.states import Stage
-from commands.steps import old_steps_delete
 from gateway.health import worker_works
-
-SWEEP_LIMIT = 500
 
 
 @shared_task
-def advance(command_id: str, stage: str) -> None:
-    """Do what there is to do on one command, in that stage."""
-    engine.advance(UUID(command_id), stage=Stage(stage))
+def advance(stage: str) -> None:
+    """Do what there is to do at that stage."""
+    engine.work(Stage(stage))
     worker_works(stage)
 
 
 @shared_task
 def sweep() -> None:
-    """Hold the deadlines, and send a message for every command that is due: the net under messages that were lost."""
+    """Hold the deadlines, and wake every stage that has work: the net under lost messages and dead workers."""
     deadlines_enforce()
-    for command in take_due_for_dispatch(limit=SWEEP_LIMIT):
-        dispatch(command.id, stage=command.work_stage)
+    for stage in {*let_go_what_may(), *stages_with_work(now=timezone.now())}:
+        wake(stage)
 
 
 @shared_task
@@ -38,5 +37,19 @@ def rebroadcast() -> None:
 
 
 @shared_task
-def delete_old_steps() -> None:
-    old_steps_delete()
+def delete_old() -> None:
+    """Delete what the rules of retention no longer keep, a part of it."""
+    prune()
+
+
+@shared_task
+def keep_months() -> None:
+    """Make the partitions of events ahead of time, and drop the old ones."""
+    months_make()
+    old_months_drop()
+
+
+@shared_task
+def roll_up() -> None:
+    """Count what has ended, for the statistics."""
+    commands_roll_up()

@@ -1,15 +1,20 @@
 """The one place where a command's status changes, and where its events are numbered."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from typing import Any
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 from django.utils import timezone
 
+from commands.dispatch import wake
 from commands.events import event_broadcast_on_commit
+from commands.limits import let_next_go
 from commands.models import Command, CommandEvent
+from commands.queue import turn_of
 from commands.states import STAGE_OF, TERMINAL, TRANSITIONS, Status
+from gateway.rows import insert, update
 
 
 class StaleCommandError(Exception):
@@ -34,14 +39,18 @@ def command_transition(
     now = timezone.now()
     changes |= {"status": to, "stage": STAGE_OF.get(to)}
     if to is Status.CANCELLING:
-        changes["stage"] = command.stage
+        changes |= {"stage": command.stage, "turn_at": None}
+    elif to not in TERMINAL and seen is not Status.QUEUED:
+        # The next stage is for the workers of its own queue. It takes its place there; whoever has it lets go with it.
+        changes |= {"turn_at": turn_of(command), "due_at": now, "lease_owner": "", "lease_expires_at": None}
     if seen is Status.QUEUED:
         changes["started_at"] = now
     if to in TERMINAL:
         changes |= {
             "finished_at": now,
             "due_at": None,
-            "dispatch_at": None,
+            "turn_at": None,
+            "held": False,
             "lease_owner": "",
             "lease_expires_at": None,
         }
@@ -57,10 +66,31 @@ def command_event(
 
 def first_event(command: Command, *, data: dict[str, Any] | None = None) -> CommandEvent:
     """Save a new command together with its first event."""
-    with transaction.atomic():
+    with _one_transaction():
         command.last_seq = 1
-        command.save(force_insert=True)
+        insert(command)
         return _event(command, str(command.status), data or {})
+
+
+def first_events(commands: Sequence[Command]) -> None:
+    """Save new commands together with their first events: two statements, however many."""
+    for command in commands:
+        command.last_seq = 1
+    with transaction.atomic():
+        Command.objects.bulk_create(commands)
+        events = [
+            CommandEvent(
+                command=command,
+                seq=command.last_seq,
+                event=command.status,
+                status=command.status,
+                stage=command.stage,
+                progress=command.progress,
+            )
+            for command in commands
+        ]
+        for event in CommandEvent.objects.bulk_create(events):
+            event_broadcast_on_commit(event)
 
 
 def _record(
@@ -69,16 +99,32 @@ def _record(
     conditions = {"id": command.id, "status": command.status}
     if lease_owner is not None:
         conditions["lease_owner"] = lease_owner
-    with transaction.atomic():
+        if "finished_at" not in changes:
+            changes["deaths"] = 0  # whoever works on it gets on
+    with _one_transaction():
         # Compare and swap. The row stays locked until the commit, so numbers are given in the order of the commits.
-        if not Command.objects.filter(**conditions).update(last_seq=F("last_seq") + 1, **changes):
+        seq = update(Command, conditions, changes, counting="last_seq")
+        if not seq:
             raise StaleCommandError
-        changes["last_seq"] = Command.objects.values_list("last_seq", flat=True).get(id=command.id)
+        changes["last_seq"] = seq
         changed = copy(command)
         _set(changed, changes)
         recorded = _event(changed, event, data)
+        if changed.has_ended and not command.held:
+            _let_next_go(command)
     _set(command, changes)  # only now: the caller's view is never ahead of the database
     return recorded
+
+
+def _let_next_go(command: Command) -> None:
+    stage = let_next_go(command.user_id)
+    if stage is not None:
+        transaction.on_commit(lambda: wake(stage), robust=True)
+
+
+def _one_transaction() -> AbstractContextManager[object]:
+    """Without a savepoint in another one: a stale command changed nothing, and what else fails is to end that too."""
+    return nullcontext() if connection.in_atomic_block else transaction.atomic()
 
 
 def _set(command: Command, changes: dict[str, Any]) -> None:
@@ -87,7 +133,7 @@ def _set(command: Command, changes: dict[str, Any]) -> None:
 
 
 def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
-    recorded = CommandEvent.objects.create(
+    recorded = CommandEvent(
         command=command,
         seq=command.last_seq,
         event=event,
@@ -96,5 +142,6 @@ def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
         progress=command.progress,
         data=data,
     )
+    insert(recorded)
     event_broadcast_on_commit(recorded)
     return recorded

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 
@@ -94,6 +95,12 @@ def worker_works(queue: str) -> None:
     if now - _told_at.get(queue, -TELL_EVERY) >= TELL_EVERY:
         _told_at[queue] = now
         worker_heartbeat(queue)
+
+
+def heard_of_workers(queue: str) -> datetime | None:
+    """Return when a worker of the queue was heard of last, None if it is longer ago than an hour, or Redis is away."""
+    told_at = cache.get(_HEARTBEAT_KEY.format(queue))
+    return None if told_at is None else datetime.fromtimestamp(told_at, UTC)
 
 
 @readiness_check("worker")

@@ -18,9 +18,13 @@ def transaction_lock(name: str) -> None:
     For what no row stands for. On SQLite there is nothing to do: only one transaction writes at a time.
     """
     if connection.vendor == "postgresql":
-        number = int.from_bytes(sha256(name.encode()).digest()[:8], signed=True)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [number])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [lock_number(name)])
+
+
+def lock_number(name: str) -> int:
+    """Return what PostgreSQL knows a lock by."""
+    return int.from_bytes(sha256(name.encode()).digest()[:8], signed=True)
 
 
 @contextmanager

@@ -1,21 +1,32 @@
 """Which instances of the services there are, and which one to take."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
 
+from gateway.rows import select
 from integrations import fleet
 from integrations.addresses import AddressError, normalized
 from integrations.clients.breaker import BreakerState, Standing, claim_probe, standings_of
 from integrations.clients.errors import NotTakenError, Reason, TransientError
 from integrations.models import Illness, ServiceInstance, ServiceKind
 
-__all__ = ["Instance", "ServiceKind", "choose", "instance_of", "instances", "settings_instances", "tag_exists"]
+__all__ = [
+    "Instance",
+    "ServiceKind",
+    "choose",
+    "instance_of",
+    "instances",
+    "settings_instances",
+    "tag_exists",
+    "with_named",
+    "with_tag",
+]
 
 ROUND_ROBIN, LEAST_IN_FLIGHT = "round_robin", "least_in_flight"  # SERVICE_BALANCING
 TURN_KEPT_SECONDS = 3600
@@ -49,11 +60,18 @@ def instances(kind: ServiceKind) -> list[Instance]:
 
     Many may have left; each hand-over asks, and must not pay for them.
     """
-    named = settings_instances(kind)
-    # What an administrator disabled stays so, even if it left and the settings name it again.
-    there = Q(left_at=None) | Q(base_url__in=[each.base_url for each in named])
-    known = {row.base_url: instance_of(row) for row in ServiceInstance.objects.filter(there, kind=kind)}
-    for each in named:
+    named = {each.base_url for each in settings_instances(kind)}
+    rows = select(ServiceInstance, {"kind": kind, "left_at": None})
+    gone = named - {row.base_url for row in rows}
+    if gone:  # what an administrator disabled stays so, even if it left and the settings name it again
+        rows += ServiceInstance.objects.filter(kind=kind, base_url__in=gone)
+    return with_named(kind, rows)
+
+
+def with_named(kind: ServiceKind, rows: Iterable[ServiceInstance]) -> list[Instance]:
+    """Return the instances of these rows, and those of the settings that have no row yet."""
+    known = {row.base_url: instance_of(row) for row in rows}
+    for each in settings_instances(kind):
         known.setdefault(each.base_url, each)
     return [known[url] for url in sorted(known)]
 
@@ -67,8 +85,7 @@ def _holder(kind: ServiceKind, base_url: str) -> Instance:
         url = normalized(base_url)
     except AddressError:  # none was found when the work was to be given away
         raise TransientError(Reason.UNAVAILABLE) from None
-    row = ServiceInstance.objects.filter(kind=kind, base_url=url).first()
-    if row is not None:
+    for row in select(ServiceInstance, {"kind": kind, "base_url": url}):
         return instance_of(row)
     for each in settings_instances(kind):
         if each.base_url == url:
@@ -98,10 +115,7 @@ def choose(
     """
     if prefer is not None:
         return _holder(kind, prefer)
-    known = instances(kind)
-    if tag is not None and (any(tag in each.tags for each in known) or not tag_exists(tag) or _left_with(kind, tag)):
-        known = [each for each in known if tag in each.tags]
-    usable = [each for each in known if each.takes_work]
+    usable = [each for each in with_tag(kind, instances(kind), tag) if each.takes_work]
     if not usable:
         raise TransientError(Reason.UNAVAILABLE)
     standings = standings_of(each.base_url for each in usable)
@@ -113,6 +127,13 @@ def choose(
     if settings.SERVICE_BALANCING == LEAST_IN_FLIGHT:
         return _any_of(_with_the_fewest_calls(others, standings))
     return _next_in_turn(kind, others)
+
+
+def with_tag(kind: ServiceKind, known: list[Instance], tag: str | None) -> list[Instance]:
+    """Return those that may get work for which this tag is asked: all, if it is one of other services only."""
+    if not tag or not (any(tag in each.tags for each in known) or not tag_exists(tag) or _left_with(kind, tag)):
+        return known
+    return [each for each in known if tag in each.tags]
 
 
 def _candidates(

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import F, QuerySet, Window
+from django.db.models import F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.http import Http404
 from django.utils import timezone
@@ -34,6 +34,14 @@ def instance_list(*, kind: str | None = None) -> QuerySet[ServiceInstance]:
     """Return those that have not left."""
     rows = ServiceInstance.objects.filter(left_at=None)
     return rows.filter(kind=kind) if kind else rows
+
+
+def instances_named(kinds: Iterable[str], base_urls: Iterable[str], *, also_others: bool) -> list[ServiceInstance]:
+    """Return the instances of these kinds at these addresses; with `also_others` all others that have not left, too."""
+    wanted = Q(base_url__in=set(base_urls))
+    return list(
+        ServiceInstance.objects.filter(wanted | Q(left_at=None) if also_others else wanted, kind__in=set(kinds))
+    )
 
 
 def instance_get(instance_id: UUID) -> ServiceInstance:

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.admin.audit_export import csv_answer
+from accounts.admin.audit_export import audit_export
 from accounts.admin_site import user_of
 from accounts.audit import Action, record
 from accounts.models import ApiKey, AuditEntry, DeviceSession, Mail, Role, RouteRule, User
@@ -148,7 +148,7 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
             return redirect("admin:accounts_auditentry_changelist")
         given = {name: ("", value) for name, value in request.GET.items()}
         record(Action.AUDIT_EXPORTED, actor=user_of(request), changes=given)
-        return csv_answer(request, entries)
+        return audit_export(request, entries)
 
     def _filtered(self, request: HttpRequest) -> QuerySet[AuditEntry] | None:
         if self.is_unreadable(request) or "\0" in request.GET.get(SEARCH_VAR, ""):

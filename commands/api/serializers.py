@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from commands.failures import failure_sentence, is_retryable
-from commands.models import MAX_PERSONA, Command, CommandEvent, CommandResult, Mode, Priority, StageRun
+from commands.models import MAX_PERSONA, Command, CommandEvent, CommandResult, Mode, Priority
 from commands.states import Stage, Status
 from files.api.serializers import FileOutput
 from gateway.api.serializers import (
@@ -78,20 +78,6 @@ class CommandInput(SegmentationInput):
         allow_null=True,
         help_text="If it has not begun by then, it fails; if it has not finished, it is cancelled.",
     )
-
-
-class SeveralChoicesField(serializers.MultipleChoiceField):
-    """`?status=failed&status=cancelled` or `?status=failed,cancelled`."""
-
-    def get_value(self, dictionary: Any) -> Any:
-        given = dictionary.getlist(self.field_name)
-        return [part for value in given for part in value.split(",")] if given else serializers.empty
-
-
-class CommandQuery(QuerySerializer):
-    status = SeveralChoicesField(choices=Status.choices, required=False)
-    limit = serializers.IntegerField(required=False, min_value=1, max_value=100, help_text="Default 25.")
-    cursor = serializers.CharField(required=False)
 
 
 class EventQuery(QuerySerializer):
@@ -196,43 +182,6 @@ class EventListOutput(serializers.Serializer[Any]):
     results = EventOutput(many=True)
     next = serializers.CharField(allow_null=True)
     previous = serializers.CharField(allow_null=True)
-
-
-class StageRunOutput(serializers.ModelSerializer[StageRun]):
-    duration_ms = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
-
-    class Meta:
-        model = StageRun
-        fields = (
-            "id",
-            "stage",
-            "attempt",
-            "instance",
-            "remote_id",
-            "started_at",
-            "finished_at",
-            "duration_ms",
-            "outcome",
-            "not_taken",
-            "error",
-        )
-        read_only_fields = fields
-
-    def get_duration_ms(self, run: StageRun) -> int | None:
-        return None if run.finished_at is None else int((run.finished_at - run.started_at).total_seconds() * 1000)
-
-    @extend_schema_field(CommandErrorOutput(allow_null=True))
-    def get_error(self, run: StageRun) -> dict[str, Any] | None:
-        if not run.error_code:
-            return None
-        detail = failure_sentence(run.error_code, run.stage, run.error_cause, of_a_try=True)
-        return {"code": run.error_code, "detail": detail, "stage": run.stage, "retryable": is_retryable(run.error_code)}
-
-
-class TimelineOutput(serializers.Serializer[Any]):
-    results = StageRunOutput(many=True)
-    waiting_for = serializers.CharField(allow_null=True)
 
 
 class TaskResultOutput(serializers.Serializer[Any]):

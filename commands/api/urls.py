@@ -2,7 +2,7 @@ from typing import Any
 
 from django.urls import path
 
-from commands.api import acts, steps, views
+from commands.api import acts, stats, steps, views
 from commands.states import Stage
 
 
@@ -14,6 +14,7 @@ urlpatterns = [
     path("commands", views.CommandListView.as_view(), name="commands"),
     path("commands/bulk", acts.BulkSubmitView.as_view(), name="commands-bulk"),
     path("commands/bulk-cancel", acts.BulkCancelView.as_view(), name="commands-bulk-cancel"),
+    path("commands/stats", stats.CommandStatsView.as_view(), name="command-stats"),
     path("commands/<uuid:command_id>", views.CommandView.as_view(), name="command"),
     path("commands/<uuid:command_id>/events", views.CommandEventsView.as_view(), name="command-events"),
     path("commands/<uuid:command_id>/timeline", views.CommandTimelineView.as_view(), name="command-timeline"),

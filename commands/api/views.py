@@ -1,53 +1,62 @@
 from typing import ClassVar
 from uuid import UUID
 
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import exceptions
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.requests import SignedInRequest
+from commands.api.filters import CommandQuery, history_asked_for
+from commands.api.history import HistoryPagination, history_as_csv
 from commands.api.serializers import (
     CommandInput,
     CommandOutput,
-    CommandQuery,
     EventListOutput,
     EventOutput,
     EventQuery,
     ResultOutput,
-    StageRunOutput,
-    TimelineOutput,
     result_output,
 )
+from commands.api.timeline_serializers import TimelineOutput, timeline_output
 from commands.callbacks import command_of_token
-from commands.selectors import (
-    EVENTS_LIMIT,
-    command_events,
-    command_get,
-    command_list,
-    command_result,
-    command_timeline,
-    waiting_for,
-)
+from commands.selectors import EVENTS_LIMIT, command_events, command_get, command_result
 from commands.services import as_submitted, command_submit, runner_report
 from commands.states import Stage
+from commands.timeline import command_timeline
 from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
+from gateway.api.negotiation import CsvRenderer
 from gateway.api.parsers import StrictJSONParser
 from gateway.api.permissions import Access
 from gateway.api.views import ApiView
 from integrations.clients.errors import InvalidAnswerError
+
+LIST_RESPONSES = {(200, "application/json"): CommandOutput(many=True), (200, "text/csv"): OpenApiTypes.STR}
 
 
 class CommandListView(ApiView):
     required_permissions: ClassVar = {"GET": "commands.read_own_command", "POST": "commands.submit_command"}
     serializer_class = CommandOutput
     query_serializer_class = CommandQuery
+    pagination_class = HistoryPagination
 
-    @extend_schema(responses=CommandOutput(many=True))
-    def get(self, request: SignedInRequest) -> Response:
-        """Your commands, the newest first."""
-        page = self.paginate_queryset(command_list(user=request.user, status=self.query.get("status", ())))
-        return self.get_paginated_response(CommandOutput(page, many=True).data)
+    def get_renderers(self) -> list[BaseRenderer]:
+        csv = [CsvRenderer()] if self.request.method in ("GET", "HEAD") else []
+        return [*super().get_renderers(), *csv]
+
+    @extend_schema(responses=LIST_RESPONSES)
+    def get(self, request: SignedInRequest) -> HttpResponseBase:
+        """Your commands, the newest first: those for which all that is asked for holds.
+
+        With `Accept: text/csv` all of them come as one file, for which `limit` and `cursor` are not taken.
+        """
+        history = history_asked_for(request, self.query)
+        if request.accepted_renderer.format == CsvRenderer.format:
+            return history_as_csv(request, history, self.query)
+        return self.get_paginated_response(CommandOutput(self.paginate_queryset(history), many=True).data)
 
     @extend_schema(
         request=CommandInput,
@@ -91,10 +100,9 @@ class CommandTimelineView(ApiView):
 
     @extend_schema(responses=TimelineOutput)
     def get(self, request: SignedInRequest, command_id: UUID) -> Response:
-        """Every try of every stage, and what the command waits for."""
+        """Every try of every stage; what the command waits for; how its cancellation went."""
         command = command_get(user=request.user, command_id=command_id)
-        runs = command_timeline(command=command)
-        return Response({"results": StageRunOutput(runs, many=True).data, "waiting_for": waiting_for(command, runs)})
+        return Response(timeline_output(command_timeline(command=command)))
 
 
 class CommandResultView(ApiView):

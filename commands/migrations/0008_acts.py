@@ -14,7 +14,7 @@ def rename_code(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('commands', '0005_not_taken'),
+        ('commands', '0007_history'),
         ('files', '0002_alter_storedfile_options'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

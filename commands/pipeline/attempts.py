@@ -11,8 +11,10 @@ from django.utils import timezone
 from commands.failures import is_retryable
 from commands.leases import lease_renew
 from commands.models import Command, Outcome, StageRun
+from commands.queue import turn_of
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
+from gateway.rows import insert, select, update
 from integrations.clients.errors import (
     NotFoundError,
     NotTakenError,
@@ -22,11 +24,9 @@ from integrations.clients.errors import (
     TransientError,
 )
 
-MAX_ABANDONED = 5
 MAX_INVALID = 3
 FIRST_RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 8.0
-MAX_BUSY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def failure_of(stage: Stage, error: ServiceError, *, accepted: bool = False, fet
 
 def runs_of(command: Command, stage: Stage) -> list[StageRun]:
     """Return the tries of a stage so far, in order."""
-    return list(command.stage_runs.filter(stage=stage).order_by("attempt"))
+    return select(StageRun, {"command": command, "stage": stage}, order="attempt")
 
 
 def earlier_runs(command: Command, run: StageRun) -> list[StageRun]:
@@ -87,10 +87,6 @@ def open_run(runs: list[StageRun]) -> StageRun | None:
     return run
 
 
-def too_often_abandoned(runs: list[StageRun]) -> bool:
-    return sum(run.outcome == Outcome.ABANDONED for run in runs) >= MAX_ABANDONED
-
-
 def instance_that_may_have_it(runs: list[StageRun]) -> str | None:
     """Return the instance that the work was handed to, perhaps in vain: any other one would do it a second time."""
     return next((run.instance for run in reversed(runs) if run.instance and not run.not_taken), None)
@@ -102,11 +98,12 @@ def last_failed_instance(runs: list[StageRun]) -> str | None:
 
 def begin_run(command: Command, stage: Stage, attempt: int, instance: str) -> StageRun:
     """Open the next try. The key is the same for every try: a service does the work once."""
-    with transaction.atomic():
-        lease_renew(command)
-        return StageRun.objects.create(
-            command=command, stage=stage, attempt=attempt, instance=instance, idempotency_key=f"{command.id}:{stage}"
-        )
+    lease_renew(command)
+    run = StageRun(
+        command=command, stage=stage, attempt=attempt, instance=instance, idempotency_key=f"{command.id}:{stage}"
+    )
+    insert(run)
+    return run
 
 
 def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = "", remote_file_id: str = "") -> None:
@@ -115,16 +112,16 @@ def finish_run(run: StageRun, outcome: Outcome, *, code: str = "", cause: str = 
     Within a transaction, after the command is written: whoever needs both rows takes the command first.
     """
     now = timezone.now()
-    ended = StageRun.objects.filter(id=run.id, finished_at=None).update(
-        outcome=outcome,
-        remote_id=run.remote_id,
-        remote_file_id=remote_file_id,
-        error_code=code,
-        error_cause=cause[:500],
-        not_taken=run.not_taken,
-        finished_at=now,
-    )
-    if not ended:
+    changes = {
+        "outcome": outcome,
+        "remote_id": run.remote_id,
+        "remote_file_id": remote_file_id,
+        "error_code": code,
+        "error_cause": cause[:500],
+        "not_taken": run.not_taken,
+        "finished_at": now,
+    }
+    if not update(StageRun, {"id": run.id, "finished_at": None}, changes):
         raise StaleCommandError
     run.outcome, run.error_code, run.finished_at = outcome, code, now
 
@@ -141,11 +138,10 @@ def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | 
 
     Of a wait that goes on the try is taken back.
     """
-    if failure.busy:
-        look_again_at = busy_until(earlier_runs(command, run))
-        if look_again_at is not None:
-            run_undo(command, run)
-            return look_again_at
+    command.turn_at = None  # unless it has to wait for its turn again
+    if failure.busy and waits_already(earlier_runs(command, run)):
+        run_undo(command, run)
+        return wait_for_place(command, earlier_runs(command, run))
     retry_at = None if _is_final(command, run, failure) else timezone.now() + _delay(run, failure)
     with transaction.atomic():
         if retry_at is None:
@@ -159,19 +155,28 @@ def run_failed(command: Command, run: StageRun, failure: Failure) -> datetime | 
             }
             command_event(command, "retrying", lease_owner=command.lease_owner, data=data)
         finish_run(run, Outcome.FAILED, code=failure.code, cause=failure.cause)
-    return retry_at
+    return wait_for_place(command, earlier_runs(command, run)) if failure.busy else retry_at
 
 
-def busy_until(runs: list[StageRun]) -> datetime | None:
-    """Return when to look again at a command that goes on waiting for a busy service, None if it only begins to.
+def waits_already(runs: list[StageRun]) -> bool:
+    """Return whether the command has found the service busy before.
 
     How a wait begins is kept as a try, so that people see it. What follows is none, and leaves no trace: there may be
-    thousands. The delay grows with the wait: under load a place is mostly free again within a second.
+    thousands.
     """
-    if not runs or not runs[-1].found_service_busy:
-        return None
-    waited = (timezone.now() - runs[-1].started_at).total_seconds()
-    return timezone.now() + _with_jitter(min(max(waited, FIRST_RETRY_SECONDS), MAX_BUSY_SECONDS))
+    return bool(runs) and runs[-1].found_service_busy
+
+
+def wait_for_place(command: Command, runs: list[StageRun]) -> datetime:
+    """Let the command wait in its turn until its service is less busy. Return when to look again.
+
+    Work that an instance may have can go nowhere else, so it does not hold up others: it is looked at by itself.
+    """
+    if instance_that_may_have_it(runs) is None:
+        command.turn_at = turn_of(command)
+        return timezone.now()
+    command.turn_at = None
+    return timezone.now() + _with_jitter(FIRST_RETRY_SECONDS)
 
 
 def run_undo(command: Command, run: StageRun) -> None:
@@ -191,6 +196,7 @@ def run_unanswered(command: Command, run: StageRun, failure: Failure) -> datetim
         return run_failed(command, run, Failure(failure.code, failure.cause))
     run.unanswered_since = since
     run.polls += 1
+    command.turn_at = None  # it is handed over
     with transaction.atomic():
         lease_renew(command)
         run.save(update_fields=["unanswered_since", "polls"])

@@ -1,24 +1,28 @@
-"""Drives one command as far as it will go now.
+"""Works on what is due at a stage, one command after another: each as far as it will go now.
 
-1. Claim the lease; without it there is nothing to do here.
+1. Claim the lease of the next one (commands.queue says which); without it there is nothing to do here.
 2. Take one step after another: each ends in a transition, or says when to look again.
 3. Let go of the lease, unless somebody woke the command meanwhile. The next stage is for the workers of its own queue.
 
-The process may die anywhere in this. Then the lease expires, the sweep sends another worker, and that one starts from
-what was committed: the stage is tried again with the same idempotency key, or the work that a service accepted is
-asked after.
+The process may die anywhere in this. Then the lease expires, another worker claims the command, and starts from what
+was committed: the stage is tried again with the same idempotency key, or the work that a service accepted is asked
+after. A command that lets one worker after another die fails as poisoned.
 """
 
 import logging
+import time
 from datetime import datetime
 from uuid import UUID
 
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from commands.deadlines import deadline_enforce
-from commands.dispatch import dispatch
-from commands.leases import SEND_AHEAD, LeaseLostError, lease_claim, lease_release
-from commands.models import Command
+from commands.dispatch import wake
+from commands.leases import SEND_AHEAD, LeaseLostError, lease_claim, lease_claim_next, lease_give_back, lease_release
+from commands.models import Command, Outcome
+from commands.pipeline.attempts import command_fail, finish_run, runs_of, unfinished
 from commands.pipeline.cancellation import cancel_step
 from commands.pipeline.stage import stage_step
 from commands.states import STATUS_OF, Stage, Status
@@ -27,46 +31,108 @@ from gateway.request_id import request_id
 
 logger = logging.getLogger(__name__)
 
+# How long one message keeps a worker at work, so that other tasks get their turn too.
+BUDGET_SECONDS = 3.0
+MAX_DEATHS = 3
+# After a service was found busy, for so long this process hands nothing over that waits for the same.
+BUSY_SECONDS = 0.2
 BEGUN = 5  # percent
 
+_busy_until: dict[tuple[Stage, str], float] = {}  # by target; "" is any service of the stage
 
-def advance(command_id: UUID, *, stage: Stage | None = None) -> None:
-    """Work on the command until it ends or has to wait. Does nothing if somebody else does, or nothing is due.
 
-    With a stage, that one alone is worked on: whoever is here for one service makes no call of another, which may hang.
+def work(stage: Stage) -> None:
+    """Work on what is due at a stage, the next first, until there is nothing or the time is over.
+
+    No other stage is worked on: whoever is here for one service makes no call of another, which may hang.
     """
-    command = lease_claim(command_id=command_id, stage=stage)
-    if command is None:
-        return
+    over_at = time.monotonic() + BUDGET_SECONDS
+    has_called = False
+    while claimed := lease_claim_next(stage=stage, passed_over=_busy_targets(stage)):
+        command, there_is_more = claimed
+        if there_is_more and not has_called:  # whoever is idle may help
+            wake(stage)
+            has_called = True
+        try:
+            _work_on(command)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:  # its lease runs out, which counts as a death; the others go on
+            logger.exception("could not go on with command %s", command.id)
+        if time.monotonic() > over_at:
+            wake(stage)
+            return
+
+
+def advance(command_id: UUID) -> None:
+    """Work on this command, through all stages, until it ends or has to wait. Does nothing if nothing is due."""
+    while (command := lease_claim(command_id=command_id)) is not None:
+        if not _work_on(command):
+            return
+
+
+def forget_busy() -> None:
+    """Find out again who is busy. For tests: as if the process had just begun."""
+    _busy_until.clear()
+
+
+def _busy_targets(stage: Stage) -> list[str]:
+    now = time.monotonic()
+    return [target for (of_stage, target), until in _busy_until.items() if of_stage == stage and until > now]
+
+
+def _work_on(command: Command) -> bool:
+    """Work on a command whose lease this worker has. Return whether it has moved on to another stage."""
     token = request_id.set(command.request_id)
     try:
-        _run(command, stage)
+        return _run(command)
     except LeaseLostError:
-        logger.warning("lost the lease of command %s; whoever has it goes on", command_id)
+        logger.warning("lost the lease of command %s; whoever has it goes on", command.id)
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("the database went away while command %s was worked on: %r", command.id, error)
+        lease_give_back(command)
     finally:
         request_id.reset(token)
+    return False
 
 
-def _run(command: Command, stage: Stage | None) -> None:
+def _run(command: Command) -> bool:
     while not command.has_ended:
         try:
-            look_again_at = _step(command) if stage in (None, command.work_stage) else timezone.now()
+            look_again_at = _step(command)
         except StaleCommandError:
             # Somebody changed it, as a cancellation does. Go on from what it is now, if it is still ours.
             command = _reload(command)
             continue
-        if command.has_ended or look_again_at is None:
+        if command.has_ended:
+            break
+        if not command.lease_owner:  # it has moved on to the next stage, and the lease was let go with that
+            wake(command.work_stage)
+            return True
+        if look_again_at is None:
             continue
         if lease_release(command, due_at=look_again_at):
-            delay = look_again_at - timezone.now()
-            if delay < SEND_AHEAD:
-                dispatch(command.id, stage=command.work_stage, delay=max(delay.total_seconds(), 0))
-            return
+            _look_again(command, look_again_at)
+            break
         command = _reload(command)
+    return False
+
+
+def _look_again(command: Command, at: datetime) -> None:
+    """Let a worker look at a command at that time; or, if it waits for its turn, when its service may be less busy."""
+    delay = (at - timezone.now()).total_seconds()
+    if command.turn_at is not None:
+        delay = BUSY_SECONDS
+        _busy_until[command.work_stage, command.target] = time.monotonic() + delay
+    if delay < SEND_AHEAD.total_seconds():
+        wake(command.work_stage, delay=max(delay, 0))
 
 
 def _step(command: Command) -> datetime | None:
     """Take one step. Return when to look again, or None to go on at once."""
+    if command.deaths >= MAX_DEATHS:
+        _poisoned(command)
+        return None
     if command.status == Status.CANCELLING:
         return cancel_step(command)
     if deadline_enforce(command=command):  # before the sweep does: nothing is begun that should not be
@@ -78,8 +144,17 @@ def _step(command: Command) -> datetime | None:
     return stage_step(command, Stage(str(command.stage)))
 
 
+def _poisoned(command: Command) -> None:
+    """It has let one worker after another die: no call is made for it any more, not even to stop what a service has."""
+    run = unfinished(runs_of(command, command.work_stage))
+    with transaction.atomic():
+        command_fail(command, "poisoned")
+        if run is not None:
+            finish_run(run, Outcome.ABANDONED, code="worker_lost")
+
+
 def _reload(command: Command) -> Command:
-    fresh = Command.objects.select_related("alt_file", "last_file").get(id=command.id)
+    fresh = Command.objects.get(id=command.id)
     if not fresh.has_ended and fresh.lease_owner != command.lease_owner:
         raise LeaseLostError
     return fresh

@@ -10,6 +10,7 @@ from commands.pipeline.stages import StageSpec
 from files.formats import FormatError
 from files.models import StoredFile
 from files.services import file_store
+from gateway.rows import insert
 from integrations.clients.base import StageClient, WorkReport
 from integrations.clients.errors import ServiceError
 
@@ -26,9 +27,9 @@ class Intake:
 
     def save(self) -> dict[str, Any]:
         """Save the rows. Return the fields of the command that change with them."""
-        self.file.save(force_insert=True)
+        insert(self.file)
         if self.result is not None:
-            self.result.save(force_insert=True)
+            insert(self.result)
         return {self.spec.file_field: self.file}
 
     @property

@@ -20,8 +20,6 @@ from commands.models import Command, Outcome, StageRun
 from commands.pipeline.attempts import (
     Failure,
     begin_run,
-    busy_until,
-    command_fail,
     failure_of,
     finish_run,
     instance_that_may_have_it,
@@ -31,7 +29,8 @@ from commands.pipeline.attempts import (
     run_not_taken,
     run_unanswered,
     runs_of,
-    too_often_abandoned,
+    wait_for_place,
+    waits_already,
 )
 from commands.pipeline.intake import take_in, take_in_what_is_left
 from commands.pipeline.remote import client_of, stop_remote_work
@@ -39,6 +38,7 @@ from commands.pipeline.stages import STAGES, progress_of_run
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
 from files.formats import FormatError
+from gateway.rows import update
 from integrations.clients.base import StageClient, WorkReport, WorkState
 from integrations.clients.dialects import client_for
 from integrations.clients.errors import ServiceError, TransientError
@@ -47,6 +47,8 @@ from integrations.registry import ServiceKind, choose
 
 logger = logging.getLogger(__name__)
 
+# Whether a service is asked as soon as it has accepted work: what takes no time is done by then.
+POLLS_AT_ONCE = True
 FIRST_POLL_SECONDS = 0.1
 MAX_POLL_SECONDS = 10.0
 
@@ -56,9 +58,6 @@ def stage_step(command: Command, stage: Stage) -> datetime | None:
     runs = runs_of(command, stage)
     run = open_run(runs)
     if run is None:
-        if too_often_abandoned(runs):
-            command_fail(command, "worker_lost")
-            return None
         return _submit(command, stage, runs)
     if timezone.now() - run.started_at > timedelta(seconds=settings.STAGE_TIME_LIMIT):
         stop_remote_work(command, run)
@@ -79,14 +78,18 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
         client = client_for(instance)
     except TransientError as error:
         failure = failure_of(stage, error)
-        look_again_at = busy_until(runs) if failure.busy else None
-        return look_again_at or _failed(command, begin_run(command, stage, attempt, base_url), failure)
+        if failure.busy and waits_already(runs):
+            return wait_for_place(command, runs)
+        return _failed(command, begin_run(command, stage, attempt, base_url), failure)
     run = begin_run(command, stage, attempt, base_url)
 
     def submit() -> WorkReport:
         return client.submit(spec.request(command), idempotency_key=run.idempotency_key)
 
-    return _guarded(command, run, client, submit)
+    look_again_at = _guarded(command, run, client, submit)
+    if look_again_at is None or not run.remote_id or not POLLS_AT_ONCE:
+        return look_again_at
+    return _guarded(command, run, client, lambda: client.report(run.remote_id))
 
 
 def _ask(command: Command, run: StageRun) -> datetime | None:
@@ -159,12 +162,13 @@ def _still_working(command: Command, run: StageRun, report: WorkReport) -> datet
         delay = min(delay, NEWS_INTERVAL.total_seconds())
     run.polls += 1
     run.unanswered_since = None
-    with transaction.atomic():
-        lease_renew(command)
-        progress = progress_of_run(command, report.progress or 0)
-        if command.status == Status.RUNNING and progress > command.progress:
-            command_event(command, "progress", lease_owner=command.lease_owner, progress=progress)
-        run.save(update_fields=["remote_id", "polls", "unanswered_since"])
+    command.turn_at = None  # it is handed over
+    lease_renew(command)
+    changes = {"remote_id": run.remote_id, "polls": run.polls, "unanswered_since": None}
+    update(StageRun, {"id": run.id}, changes)
+    progress = progress_of_run(command, report.progress or 0)
+    if command.status == Status.RUNNING and progress > command.progress:
+        command_event(command, "progress", lease_owner=command.lease_owner, progress=progress)
     return timezone.now() + timedelta(seconds=delay)
 
 

@@ -29,7 +29,7 @@ def url_of(command):
 
 
 @pytest.fixture
-def running(alice, sandbox, monkeypatch):
+def running(alice, sandbox, slow_work, monkeypatch):
     """A command that a runner works on, and that nobody would look at again for a minute."""
     monkeypatch.setattr("commands.pipeline.stage.FIRST_POLL_SECONDS", 60)
     monkeypatch.setattr("commands.pipeline.stage.MAX_POLL_SECONDS", 60)

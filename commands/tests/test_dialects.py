@@ -280,7 +280,7 @@ class TestItCannotBeStopped:
         command = drive(command)
         assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
 
-    def test_a_run_that_ends_meanwhile_is_completed(self, alice, services):
+    def test_a_run_that_ends_meanwhile_is_completed(self, alice, services, slow_work):
         command = drive_until(command_submit(user=alice, text="echo hello"), at_the_runner)
         eventually(lambda: services.results_of(command))
         command_cancel(command=Command.objects.get(id=command.id))

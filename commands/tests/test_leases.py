@@ -2,22 +2,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from commands import leases
-from commands.leases import (
-    CLOCK_SKEW,
-    LeaseLostError,
-    command_wake,
-    lease_claim,
-    lease_release,
-    lease_renew,
-    take_due_for_dispatch,
-)
+from commands.leases import CLOCK_SKEW, LeaseLostError, command_wake, lease_claim, lease_release, lease_renew
 from commands.models import Command
+from commands.pipeline import engine
 from commands.services import command_submit
-from commands.states import Status
+from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_transition
 
 pytestmark = pytest.mark.django_db
@@ -28,14 +22,10 @@ def command(alice):
     return command_submit(user=alice, text="echo hello")
 
 
-def ids_to_dispatch(*, limit):
-    return [command.id for command in take_due_for_dispatch(limit=limit)]
-
-
 def expire(command):
     """Let the time pass that a dead worker's lease lasts."""
     past = timezone.now() - timedelta(seconds=1)
-    Command.objects.filter(id=command.id).update(lease_expires_at=past, dispatch_at=past)
+    Command.objects.filter(id=command.id).update(lease_expires_at=past)
 
 
 def test_a_lease_is_given_once(command):
@@ -56,13 +46,13 @@ def test_of_many_workers_at_once_one_gets_the_lease(command):
 
 
 def test_what_is_not_due_is_not_claimed(command):
-    Command.objects.filter(id=command.id).update(due_at=timezone.now() + timedelta(minutes=1))
+    Command.objects.filter(id=command.id).update(turn_at=None, due_at=timezone.now() + timedelta(minutes=1))
     assert lease_claim(command_id=command.id) is None
 
 
-def test_what_the_clock_of_another_machine_calls_due_is_claimed(command):
-    Command.objects.filter(id=command.id).update(due_at=timezone.now() + CLOCK_SKEW)
-    assert lease_claim(command_id=command.id) is not None
+def test_what_is_to_be_done_now_is_due_by_the_clocks_of_all_machines(command):
+    command_wake(command_id=command.id)
+    assert Command.objects.get(id=command.id).due_at <= timezone.now() - CLOCK_SKEW
 
 
 def test_what_has_ended_is_not_claimed(command):
@@ -73,7 +63,6 @@ def test_what_has_ended_is_not_claimed(command):
 def test_the_lease_of_a_dead_worker_passes_on_and_the_dead_can_write_nothing(command):
     dead = lease_claim(command_id=command.id)
     expire(command)
-    assert ids_to_dispatch(limit=10) == [command.id]
     living = lease_claim(command_id=command.id)
     assert living is not None
     with pytest.raises(StaleCommandError):
@@ -89,9 +78,11 @@ def test_the_lease_of_a_dead_worker_passes_on_and_the_dead_can_write_nothing(com
 def test_a_released_command_is_due_at_the_time_that_was_said(command):
     held = lease_claim(command_id=command.id)
     later = timezone.now() + timedelta(seconds=30)
+    held.turn_at = None
     assert lease_release(held, due_at=later)
     fresh = Command.objects.get(id=command.id)
-    assert (fresh.lease_owner, fresh.lease_expires_at, fresh.due_at, fresh.dispatch_at) == ("", None, later, later)
+    assert (fresh.lease_owner, fresh.lease_expires_at, fresh.due_at, fresh.turn_at) == ("", None, later, None)
+    assert lease_claim(command_id=command.id) is None
 
 
 def test_who_was_woken_meanwhile_keeps_the_lease_and_goes_on(command):
@@ -116,35 +107,86 @@ def test_a_renewed_lease_lasts_for_another_call(command, monkeypatch):
     assert Command.objects.get(id=command.id).lease_expires_at > first
 
 
-def test_the_sweep_takes_each_once_and_again_only_after_a_while(command, alice):
-    Command.objects.update(dispatch_at=timezone.now())
-    assert ids_to_dispatch(limit=10) == [command.id]
-    assert ids_to_dispatch(limit=10) == []
-    Command.objects.update(dispatch_at=timezone.now())
-    assert ids_to_dispatch(limit=10) == [command.id]
+# --- Workers that die, and a database that goes away ----------------------------------------------------------------
 
 
-def test_the_sweep_takes_the_oldest_first_up_to_its_limit(alice):
-    commands = [command_submit(user=alice, text=f"echo {number}") for number in range(5)]
-    now = timezone.now()
-    for age, command in enumerate(commands):
-        Command.objects.filter(id=command.id).update(dispatch_at=now - timedelta(seconds=age + 1))
-    assert ids_to_dispatch(limit=2) == [commands[4].id, commands[3].id]
-    assert ids_to_dispatch(limit=2) == [commands[2].id, commands[1].id]
-    assert ids_to_dispatch(limit=2) == [commands[0].id]
+def test_a_lease_that_ran_out_is_a_death_and_one_that_was_given_back_is_none(command):
+    for deaths in (0, 1, 2):
+        claimed = lease_claim(command_id=command.id)
+        assert claimed.deaths == deaths
+        expire(command)
+    claimed = lease_claim(command_id=command.id)
+    lease_release(claimed, due_at=timezone.now())
+    assert lease_claim(command_id=command.id).deaths == 0
+
+
+def test_whoever_gets_on_with_it_starts_the_count_anew(command):
+    lease_claim(command_id=command.id)
+    expire(command)
+    claimed = lease_claim(command_id=command.id)
+    assert claimed.deaths == 1
+    command_transition(claimed, Status.SEGMENTING, lease_owner=claimed.lease_owner)
+    expire(command)
+    assert lease_claim(command_id=command.id).deaths == 1
+
+
+def goes_away(monkeypatch):
+    """Let the database go away in the middle of the next step."""
+
+    def step(*_args):
+        monkeypatch.undo()
+        connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(engine, "stage_step", step)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_sweeps_at_once_send_nothing_twice(alice):
-    ids = {command_submit(user=alice, text=f"echo {number}").id for number in range(20)}
-    Command.objects.update(dispatch_at=timezone.now())
+def test_a_database_that_goes_away_in_a_step_is_no_death_and_the_lease_is_given_back(
+    command, sandbox, monkeypatch, alice
+):
+    later = command_submit(user=alice, text="echo later")
+    goes_away(monkeypatch)
+    update = QuerySet.update
+    tries = []
 
-    def sweep(_number):
-        try:
-            return ids_to_dispatch(limit=100)
-        finally:
-            connection.close()
+    def is_away_at_first(self, **values):
+        tries.append(values)
+        if len(tries) == 1:
+            raise InterfaceError("connection already closed")
+        return update(self, **values)
 
-    with ThreadPoolExecutor(4) as pool:
-        taken = [command_id for batch in pool.map(sweep, range(4)) for command_id in batch]
-    assert sorted(taken) == sorted(ids)
+    sleeps = []
+    give_back = engine.lease_give_back
+
+    def in_between(command):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(QuerySet, "update", is_away_at_first)
+            patch.setattr(leases.time, "sleep", sleeps.append)
+            give_back(command)
+
+    engine_give_back = pytest.MonkeyPatch()
+    engine_give_back.setattr(engine, "lease_give_back", in_between)
+    try:
+        engine.work(Stage.SEGMENTATION)  # goes on with the next, and with this one
+    finally:
+        engine_give_back.undo()
+    assert sleeps == [leases.GIVE_BACK_EVERY]
+    for each in (command, later):
+        each.refresh_from_db()
+        assert (each.stage, each.deaths, each.lease_owner) == (Stage.RUNNER, 0, "")
+
+
+def test_what_goes_wrong_with_one_command_stops_no_other(command, alice, sandbox, monkeypatch):
+    later = command_submit(user=alice, text="echo later")
+
+    def step(*_args):
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine, "stage_step", step)
+    engine.work(Stage.SEGMENTATION)
+    command.refresh_from_db()
+    later.refresh_from_db()
+    assert (command.status, command.lease_owner != "") == (Status.SEGMENTING, True)  # it runs out, which is a death
+    assert later.status == Status.RUNNING

@@ -107,8 +107,9 @@ def test_calls_that_fail_make_an_instance_ill_and_the_work_goes_to_another(alice
     assert StageRun.objects.filter(instance=ill.base_url).count() == before
 
 
-def at_work(alice, sandbox, settings):
-    """Return a command that the runner has accepted; there is another one, which does not even answer."""
+@pytest.fixture
+def at_work(alice, sandbox, slow_work, settings):
+    """A command that the runner has accepted; there is another one, which does not even answer."""
     settings.SERVICE_URLS |= {"runner": []}
     settings.SERVICE_PRIVATE_ADDRESSES = True
     for url in (sandbox.runner.url, "http://127.0.0.1:1"):
@@ -117,30 +118,27 @@ def at_work(alice, sandbox, settings):
     return drive_until(command_submit(user=alice, text="echo hello"), lambda _command: runs.exists())
 
 
-def test_an_instance_that_has_left_is_asked_after_what_it_has(alice, sandbox, settings):
-    command = at_work(alice, sandbox, settings)
+def test_an_instance_that_has_left_is_asked_after_what_it_has(at_work, alice, sandbox):
     instance_delete(actor=alice, instance=ServiceInstance.objects.get(base_url=sandbox.runner.url))
-    assert drive(command).status == Status.COMPLETED
-    assert command.stage_runs.filter(stage=Stage.RUNNER).count() == 1
-    assert sandbox.runner.works_of(f"{command.id}:runner") == 1
+    assert drive(at_work).status == Status.COMPLETED
+    assert at_work.stage_runs.filter(stage=Stage.RUNNER).count() == 1
+    assert sandbox.runner.works_of(f"{at_work.id}:runner") == 1
 
 
-def test_nobody_else_is_asked_for_the_work_of_one_that_nobody_knows_any_more(alice, sandbox, settings):
-    command = at_work(alice, sandbox, settings)
+def test_nobody_else_is_asked_for_the_work_of_one_that_nobody_knows_any_more(at_work, sandbox, settings):
     ServiceInstance.objects.filter(base_url=sandbox.runner.url).delete()
     settings.STAGE_RETRY_WINDOW = 0
-    command = drive(command)
+    command = drive(at_work)
     assert (command.status, command.error_code) == (Status.FAILED, "runner_unavailable")
     assert command.stage_runs.filter(stage=Stage.RUNNER).count() == 1
     assert ServiceInstance.objects.get().failures_in_row == 0
 
 
-def test_an_instance_whose_dialect_nobody_speaks_fails_the_command_with_the_reason(alice, sandbox, settings):
+def test_an_instance_whose_dialect_nobody_speaks_fails_the_command_with_the_reason(at_work, alice, settings):
     """Before it has work, and while it has: its row is of another release, perhaps."""
-    command = at_work(alice, sandbox, settings)
     ServiceInstance.objects.update(dialect="unknown", is_healthy=True)
     settings.STAGE_RETRY_WINDOW = 0
-    for each in (command, command_submit(user=alice, text="echo hello")):
+    for each in (at_work, command_submit(user=alice, text="echo hello")):
         ended = drive(each)
         assert (ended.status, ended.error_code) == (Status.FAILED, "runner_unavailable")
         assert ended.error_cause == "its dialect is not known here"

@@ -12,7 +12,7 @@ from django.utils import timezone
 from commands import tasks
 from commands.leases import command_wake
 from commands.models import Command, StageRun
-from commands.pipeline import engine
+from commands.pipeline import stage as stage_work
 from commands.services import command_cancel, command_submit, runner_report
 from commands.states import Stage, Status
 
@@ -49,16 +49,15 @@ def broker():
         yield Broker(connection)
 
 
-def to_the_runner(command):
-    return [("runner", "commands.tasks.advance", [str(command.id), "runner"])]
+TO_THE_RUNNER = [("runner", "commands.tasks.advance", ["runner"])]
 
 
 @pytest.fixture
-def running(alice, sandbox, broker):
+def running(alice, sandbox, slow_work, broker):
     """A command whose segmentation is done, and whose runner has not heard of it."""
     command = command_submit(user=alice, text="echo hello")
-    assert broker.take() == [("segmentation", "commands.tasks.advance", [str(command.id), "segmentation"])]
-    tasks.advance(str(command.id), "segmentation")
+    assert broker.take() == [("segmentation", "commands.tasks.advance", ["segmentation"])]
+    tasks.advance("segmentation")
     command.refresh_from_db()
     assert (command.status, command.lease_owner) == (Status.RUNNING, "")
     assert not command.stage_runs.filter(stage=Stage.RUNNER).exists()
@@ -68,36 +67,33 @@ def running(alice, sandbox, broker):
 def test_a_command_goes_from_queue_to_queue_and_no_worker_does_what_is_not_its_own(running, broker):
     seen, queues = set(StageRun.objects.values_list("id", flat=True)), ["segmentation"]
     while not running.has_ended:
-        [(queue, _task, (command_id, stage))] = broker.take()
+        [(queue, _task, (stage,))] = broker.take()
         assert queue == stage
         for other in set(Stage) - {stage}:  # as a message does that came late
-            tasks.advance(command_id, str(other))
+            tasks.advance(str(other))
         assert broker.take() == []
-        tasks.advance(command_id, stage)
+        tasks.advance(stage)
         begun = StageRun.objects.exclude(id__in=seen)
         assert {run.stage for run in begun} <= {queue}
         seen |= {run.id for run in begun}
         queues += [queue] if queue != queues[-1] else []
-        Command.objects.filter(id=command_id, finished_at=None).update(
-            due_at=timezone.now()
-        )  # no waiting between polls
+        Command.objects.filter(finished_at=None).update(due_at=timezone.now())  # no waiting between polls
         running.refresh_from_db()
     assert running.status == Status.COMPLETED
     assert queues == ["segmentation", "runner", "archive"]
 
 
 def test_whoever_sends_a_worker_sends_one_of_the_stage(running, broker):
-    assert broker.take() == to_the_runner(running)
-    Command.objects.update(dispatch_at=timezone.now())
+    assert broker.take() == TO_THE_RUNNER
     tasks.sweep()
-    assert broker.take() == to_the_runner(running)
-    tasks.advance(str(running.id), "runner")
+    assert broker.take() == TO_THE_RUNNER
+    tasks.advance("runner")
     broker.clear()
     task = running.stage_runs.get(stage=Stage.RUNNER).remote_id
     runner_report(command_id=running.id, body={"id": task, "status": "failed"})
-    assert broker.take() == to_the_runner(running)
+    assert broker.take() == TO_THE_RUNNER
     command_cancel(command=running)
-    assert broker.take() == to_the_runner(running)
+    assert broker.take() == TO_THE_RUNNER
 
 
 def test_a_command_that_was_woken_while_it_was_handed_over_is_handed_over_all_the_same(
@@ -105,16 +101,15 @@ def test_a_command_that_was_woken_while_it_was_handed_over_is_handed_over_all_th
 ):
     command = command_submit(user=alice, text="echo hello")
     broker.clear()
-    release = engine.lease_release
+    take_in = stage_work.take_in
 
-    def after_somebody_woke_it(*args, **kwargs):
-        monkeypatch.setattr(engine, "lease_release", release)
+    def while_somebody_wakes_it(*args):
         command_wake(command_id=command.id)
-        return release(*args, **kwargs)
+        return take_in(*args)
 
-    monkeypatch.setattr(engine, "lease_release", after_somebody_woke_it)
-    tasks.advance(str(command.id), "segmentation")
-    assert broker.take() == to_the_runner(command)
+    monkeypatch.setattr(stage_work, "take_in", while_somebody_wakes_it)
+    tasks.advance("segmentation")
+    assert broker.take() == TO_THE_RUNNER
     command.refresh_from_db()
     assert (command.status, command.lease_owner) == (Status.RUNNING, "")
 

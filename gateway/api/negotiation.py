@@ -3,7 +3,7 @@ from typing import Any
 
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 
 
@@ -18,3 +18,10 @@ class AnyAccept(BaseContentNegotiation):
     ) -> tuple[BaseRenderer, Any]:
         only = next(iter(renderers))
         return only, only.media_type
+
+
+class CsvRenderer(JSONRenderer):
+    """Lets a client ask for `text/csv`. The view makes the file (gateway.api.csv_file); a problem is JSON even so."""
+
+    media_type = "text/csv"
+    format = "csv"

@@ -40,7 +40,8 @@ class QuerySerializer(StrictSerializer):
     def _error(self, name: str, values: list[str]) -> serializers.ErrorDetail | None:
         if "" in values:
             return serializers.ErrorDetail(str(_("Must not be empty.")), code="blank")
-        if len(values) > 1 and not isinstance(self.fields.get(name), serializers.MultipleChoiceField):
+        several = serializers.MultipleChoiceField | serializers.ListField
+        if len(values) > 1 and not isinstance(self.fields.get(name), several):
             return serializers.ErrorDetail(str(_("Must be given once.")), code="repeated")
         return None
 

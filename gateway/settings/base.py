@@ -228,7 +228,7 @@ DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 
 # --- Celery ---------------------------------------------------------------------------------------------------------
 # The database says what is to be done; a message only wakes a worker up. Therefore messages are acknowledged early:
-# one that is lost is sent again by the sweep, and a command that kills its worker is counted, not redelivered forever.
+# one that is lost is made up for by the sweep, and the deaths over a command are counted: none is redelivered forever.
 
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -243,7 +243,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_start": 0,
     "interval_step": 0.1,
 }
-CELERY_TASK_PUBLISH_RETRY = False  # the sweep sends again what could not be sent
+CELERY_TASK_PUBLISH_RETRY = False  # the sweep makes up for what could not be sent
 CELERY_TASK_SOFT_TIME_LIMIT = 150
 CELERY_TASK_TIME_LIMIT = 180
 CELERY_TIMEZONE = "UTC"
@@ -259,10 +259,17 @@ CELERY_TASK_QUEUES = [
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_CREATE_MISSING_QUEUES = False  # a worker for a queue that there is not must not start
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
-    "send-due-commands-to-workers": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
+    "wake-stages-that-have-work": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
+    "count-what-has-ended": {"task": "commands.tasks.roll_up", "schedule": 60.0, "options": {"expires": 60}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
     "evaluate-alarms": {"task": "integrations.tasks.evaluate_alarms", "schedule": 15.0, "options": {"expires": 15}},
+    "delete-what-is-old": {"task": "commands.tasks.delete_old", "schedule": 60.0, "options": {"expires": 60}},
+    "remove-bytes-without-a-row": {
+        "task": "files.tasks.remove_deleted_contents",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "send-mails-that-are-due": {"task": "accounts.tasks.mails_send", "schedule": 10.0, "options": {"expires": 10}},
 }
 for _queue in CELERY_TASK_QUEUES:
@@ -283,9 +290,14 @@ for _task, _hours in {
     "integrations.tasks.delete_old_alarms": 6,
     "integrations.tasks.delete_old_checks": 1,
     "integrations.tasks.delete_left_services": 1,
-    "commands.tasks.delete_old_steps": 6,
+    "commands.tasks.keep_months": 1,
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
+
+# --- Commands -------------------------------------------------------------------------------------------------------
+
+# How many commands a user may have in flight, where no limit of their own or of a role says otherwise; the rest waits.
+COMMANDS_IN_FLIGHT = env.int("COMMANDS_IN_FLIGHT", 20)
 
 # --- Backend services -----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -185,14 +184,14 @@ def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcast, "_send", _drop)
 
 
-def _drop(_group: str, _message: dict[str, Any]) -> None:
+def _drop(*_messages: tuple[str, dict[str, Any]]) -> None:
     pass
 
 
 def make_command(user: User, *, events: int = 1, data: dict[str, Any] | None = None) -> Command:
     """Return a command with that many events, all but the first of them made without a broadcast."""
     now = timezone.now()
-    command = Command(user=user, text="echo hello", due_at=now, dispatch_at=now + timedelta(hours=1))
+    command = Command(user=user, text="echo hello", due_at=now)
     first_event(command)
     CommandEvent.objects.bulk_create(
         CommandEvent(command=command, seq=seq, event="progress", status=command.status, progress=0, data=data or {})

@@ -217,7 +217,8 @@ async def test_a_message_that_comes_with_the_end_leaves_no_channel_behind():
 @pytest.fixture
 def own_redis(tmp_path, settings):
     own = OwnRedis(tmp_path)
-    settings.CHANNEL_LAYERS = redis_settings(own.url)["CHANNEL_LAYERS"]
+    for name, value in redis_settings(own.url).items():
+        setattr(settings, name, value)
     yield own
     own.stop()
 

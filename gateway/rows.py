@@ -1,0 +1,128 @@
+"""Statements that are made for every step of every command: written once, and not built anew each time.
+
+Django takes several times as long to build such a statement as to have it done. What a row holds and how it is stored
+still is the model's business. Not for models whose saving others listen to: no signal is sent.
+"""
+# ruff: noqa: SLF001 - _meta is public by its documentation
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from django.db import connection
+from django.db.models import Field, Model
+
+AnyModel = TypeVar("AnyModel", bound=Model)
+
+
+def select(model: type[AnyModel], where: Mapping[str, Any], *, order: str = "") -> list[AnyModel]:
+    """Return the rows that have these values (None: that have none), in the order of a field."""
+    unset = tuple(value is None for value in where.values())
+    statement, fields, names, converters = _select(model, tuple(where), unset, order)
+    given = [value for value in where.values() if value is not None]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [_stored(field, value) for field, value in zip(fields, given, strict=True)])
+        rows = cursor.fetchall()
+    return [model.from_db(connection.alias, names, _converted(row, converters)) for row in rows]
+
+
+def insert(row: Model) -> None:
+    """Save a new row. One whose key the database gives does not learn it."""
+    statement, fields = _insert(type(row))
+    values = [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]  # noqa: FBT003 - Django's own
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+    row._state.adding, row._state.db = False, connection.alias  # as Model.save() does
+
+
+def update(model: type[Model], where: Mapping[str, Any], values: Mapping[str, Any], *, counting: str = "") -> int:
+    """Change the rows that have these values (None: that have none). Return how many they are.
+
+    `counting` is a field that goes up by one; of the one row that is changed, its new number is returned then.
+    """
+    unset = tuple(value is None for value in where.values())
+    statement, fields = _update(model, tuple(values), tuple(where), unset, counting)
+    given = [*values.values(), *(value for value in where.values() if value is not None)]
+    stored = [_stored(field, value) for field, value in zip(fields, given, strict=True)]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, stored)
+        if not counting:
+            return cursor.rowcount
+        numbers = cursor.fetchall()  # to the end: SQLite is not done before
+        return int(numbers[0][0]) if numbers else 0
+
+
+def _stored(field: "Field[Any, Any]", value: Any) -> Any:
+    return field.get_db_prep_save(value.pk if isinstance(value, Model) else value, connection)
+
+
+_Converters = list[tuple[int, Any, list[Callable[..., Any]]]]  # of the columns that need some
+
+
+def _converted(row: tuple[Any, ...], converters: _Converters) -> list[Any]:
+    values = list(row)
+    for at, column, convert in converters:
+        for each in convert:
+            values[at] = each(values[at], column, connection)
+    return values
+
+
+@lru_cache
+def _insert(model: type[Model]) -> tuple[str, "list[Field[Any, Any]]"]:
+    meta = model._meta
+    given_by_database = [field for field in meta.local_concrete_fields if field is meta.auto_field or field.generated]
+    fields: list[Field[Any, Any]] = [field for field in meta.local_concrete_fields if field not in given_by_database]
+    columns = ", ".join(_name(field.column) for field in fields)
+    places = ", ".join("%s" for _field in fields)
+    return f"INSERT INTO {_name(meta.db_table)} ({columns}) VALUES ({places})", fields  # noqa: S608 - names of the models
+
+
+@lru_cache(maxsize=256)
+def _update(
+    model: type[Model], changed: tuple[str, ...], where: tuple[str, ...], unset: tuple[bool, ...], counting: str
+) -> tuple[str, "list[Field[Any, Any]]"]:
+    """Return the statement, and the fields whose values it takes, in order."""
+    condition, given = _condition(model, where, unset)
+    fields = [model._meta.get_field(name) for name in changed]
+    assignments, end = [f"{_name(field.column)} = %s" for field in fields], ""
+    if counting:
+        counted = _name(model._meta.get_field(counting).column)
+        assignments.append(f"{counted} = {counted} + 1")
+        end = f" RETURNING {counted}"
+    table = _name(model._meta.db_table)
+    statement = f"UPDATE {table} SET {', '.join(assignments)} WHERE {condition}{end}"  # noqa: S608 - the same
+    return statement, [*fields, *given]
+
+
+@lru_cache(maxsize=256)
+def _select(
+    model: type[Model], where: tuple[str, ...], unset: tuple[bool, ...], order: str
+) -> tuple[str, "list[Field[Any, Any]]", list[str], _Converters]:
+    """Return the statement, the fields whose values it takes, and the names and converters of the columns it gives."""
+    condition, given = _condition(model, where, unset)
+    table, fields, converters = model._meta.db_table, model._meta.concrete_fields, []
+    for at, field in enumerate(fields):
+        column = field.get_col(table)
+        convert = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+        if convert:
+            converters.append((at, column, convert))
+    columns = ", ".join(_name(field.column) for field in fields)
+    end = f" ORDER BY {_name(model._meta.get_field(order).column)}" if order else ""
+    statement = f"SELECT {columns} FROM {_name(table)} WHERE {condition}{end}"  # noqa: S608 - the same
+    return statement, given, [field.attname for field in fields], converters
+
+
+def _condition(
+    model: type[Model], where: tuple[str, ...], unset: tuple[bool, ...]
+) -> tuple[str, "list[Field[Any, Any]]"]:
+    """Return the condition, and the fields whose values it takes."""
+    terms, given = [], []
+    for name, is_unset in zip(where, unset, strict=True):
+        field = model._meta.get_field(name)
+        terms.append(f"{_name(field.column)} {'IS NULL' if is_unset else '= %s'}")
+        given += [] if is_unset else [field]
+    return " AND ".join(terms), given
+
+
+def _name(column: str) -> str:
+    return connection.ops.quote_name(column)
