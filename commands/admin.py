@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+from commands.admin_limits import CommandLimitAdmin
 from commands.models import Command, CommandResult, StageRun
 from commands.states import Stage, Status
 from gateway.admin.filters import CreationDaysFilter, UserFilter
@@ -19,6 +20,8 @@ from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyAdmin, ReadOnlyIn
 from gateway.admin.overview import Figure, figures
 from gateway.admin.theme import ChoicesDropdownFilter, RadioFilter
 from gateway.ids import first_id_at
+
+__all__ = ["CommandAdmin", "CommandLimitAdmin"]
 
 STATUS_COLOURS = {
     Status.COMPLETED: "success",

@@ -5,14 +5,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import QuerySet
-from rest_framework.exceptions import APIException
+from rest_framework.exceptions import APIException, ValidationError
 
 from accounts.models import User
-from commands.models import Command
+from commands.models import Command, Mode
 from commands.selectors import own_commands
-from commands.services import command_cancel, command_submit
+from commands.services import check_now, command_cancel, commands_store
 from commands.states import TERMINAL, Status
 from gateway.api.errors import ApiError, ErrorCode
 
@@ -25,15 +25,19 @@ def commands_submit(*, user: User, items: Iterable[dict[str, Any] | APIException
 
     All in one transaction: whoever dies in the midst of it has stored nothing.
     """
-    with transaction.atomic():
-        return [item if isinstance(item, APIException) else _submitted(user, item) for item in items]
+    outcomes = [item if isinstance(item, APIException) else _checked(Command(user=user, **item)) for item in items]
+    commands = [each for each in outcomes if isinstance(each, Command)]
+    if commands:
+        commands_store(commands)
+    return outcomes
 
 
-def _submitted(user: User, values: dict[str, Any]) -> Command | APIException:
+def _checked(command: Command) -> Command | APIException:
     try:
-        return command_submit(user=user, **values)
-    except APIException as error:
+        check_now(command)
+    except ValidationError as error:
         return error
+    return command
 
 
 def commands_cancel(*, user: User, ids: Sequence[UUID]) -> list[Command | APIException]:
@@ -53,31 +57,34 @@ def cancellable_ids(
     *,
     user: User,
     status: Iterable[str] = CANCELLABLE,
-    tag: str | None = None,
+    mode: Iterable[str] = Mode,
+    persona: str | None = None,
+    tag: Sequence[str] = (),
     created_after: datetime | None = None,
     created_before: datetime | None = None,
     q: str | None = None,
-    **equal: str,
 ) -> tuple[list[UUID], bool]:
     """Return the oldest of the user's commands that can be cancelled and fit all of this; and whether there are more.
 
     An index leads to what has not ended, which is little, whatever the history.
     """
-    commands = Command.objects.filter(user=user, only_stage=None, status__in=list(status), **equal)
+    commands = Command.objects.filter(user=user, only_stage=None, status__in=list(status), mode__in=list(mode))
+    if persona is not None:
+        commands = commands.filter(persona=persona)
     if created_after is not None:
         commands = commands.filter(created_at__gte=created_after)
     if created_before is not None:
         commands = commands.filter(created_at__lt=created_before)
     if q is not None:
         commands = commands.filter(text__icontains=q)
-    ids = _with_tag(commands.order_by("id"), tag)
+    ids = _with_tags(commands.order_by("id"), tag)
     return ids[:MAX_ITEMS], len(ids) > MAX_ITEMS
 
 
-def _with_tag(commands: QuerySet[Command], tag: str | None) -> list[UUID]:
-    """Return the ids of those that have the tag: one more than are wanted, to tell whether there are more."""
-    if tag is not None and not connection.features.supports_json_field_contains:  # as SQLite
-        return [each for each, tags in commands.values_list("id", "tags") if tag in tags]
-    if tag is not None:
-        commands = commands.filter(tags__contains=[tag])
+def _with_tags(commands: QuerySet[Command], wanted: Sequence[str]) -> list[UUID]:
+    """Return the ids of those that have all these tags: one more than are taken, to tell whether there are more."""
+    if wanted and not connection.features.supports_json_field_contains:  # as SQLite
+        return [each for each, tags in commands.values_list("id", "tags") if set(wanted) <= set(tags)]
+    if wanted:
+        commands = commands.filter(tags__contains=list(wanted))
     return list(commands.values_list("id", flat=True)[: MAX_ITEMS + 1])

@@ -1,8 +1,9 @@
 # ruff: noqa: S608 - all values are parameters
-"""The statements that take the next command: each takes one that nobody else is taking, and waits for nobody."""
+"""The statements by which commands are taken in their order, and let go. None waits for a row that another has."""
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -10,6 +11,7 @@ from django.db.models import DateTimeField, UUIDField
 
 from commands.models import Command
 from commands.states import Stage
+from gateway.locks import lock_number
 
 # Of the conditions, the first ones are as the indexes have them.
 _AT_STAGE = "finished_at IS NULL AND NOT held AND COALESCE(stage, 'segmentation') = %(stage)s"
@@ -28,10 +30,13 @@ UPDATE commands_command SET
 WHERE id = {candidate}
 RETURNING *"""
 
+_IS_BELOW = """(SELECT count(*) FROM commands_command
+    WHERE user_id = %(user)s AND NOT held AND finished_at IS NULL) < %(limit)s"""
+
 _LET_GO = """
 UPDATE commands_command SET held = %(no)s, due_at = %(now)s
 WHERE id = (SELECT id FROM commands_command WHERE user_id = %(user)s AND held ORDER BY turn_at LIMIT 1{lock})
-AND (SELECT count(*) FROM commands_command WHERE user_id = %(user)s AND NOT held AND finished_at IS NULL) < %(limit)s
+AND {is_below}
 RETURNING stage"""
 
 
@@ -66,7 +71,7 @@ def take_one(*, command_id: UUID, owner: str, now: datetime, expires: datetime) 
     return _claimed(sql, owner=owner, now=now, expires=expires, id=_stored(command_id))
 
 
-def _claimed(sql: str, *, owner: str, now: datetime, expires: datetime, **values: object) -> Command | None:
+def _claimed(sql: str, *, owner: str, now: datetime, expires: datetime, **values: Any) -> Command | None:
     values |= {"owner": owner, "now": _stored(now), "expires": _stored(expires)}
     return next(iter(list(Command.objects.raw(sql, values))), None)  # read to the end: SQLite commits then
 
@@ -76,7 +81,7 @@ def _lock() -> str:
     return " FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else ""
 
 
-def _stored(value: datetime | UUID) -> object:
+def _stored(value: datetime | UUID) -> Any:
     field = UUIDField() if isinstance(value, UUID) else DateTimeField()
     return field.get_db_prep_value(value, connection)
 
@@ -96,6 +101,19 @@ def let_go(*, user_id: UUID, limit: int, now: datetime) -> Stage | None:
     """Let the next command of a user go that is held, if they have fewer than `limit` in flight. Return its stage."""
     values = {"no": False, "now": _stored(now), "user": _stored(user_id), "limit": limit}
     with connection.cursor() as cursor:
-        cursor.execute(_LET_GO.format(lock=_lock()), values)
+        cursor.execute(_LET_GO.format(lock=_lock(), is_below=_IS_BELOW), values)
         rows = cursor.fetchall()
     return Stage(rows[0][0] or Stage.SEGMENTATION) if rows else None
+
+
+def lock_if_below(*, user_id: UUID, limit: int, name: str) -> bool:
+    """Take the lock of this name (gateway.locks) if the user is below the limit; else return False, waiting for nobody.
+
+    Whether they still are when the lock was waited for is to be asked again.
+    """
+    if connection.vendor != "postgresql":  # only one transaction writes at a time
+        return True
+    values: dict[str, Any] = {"lock": lock_number(name), "user": user_id, "limit": limit}
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_xact_lock(%(lock)s) WHERE {_IS_BELOW}", values)
+        return cursor.fetchone() is not None

@@ -5,19 +5,22 @@ fill the common queue, and whoever sends one command waits behind a few of each 
 """
 
 import time
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from accounts.models import User
+from accounts import audit
+from accounts.audit import Action
+from accounts.models import Role, User
 from accounts.permissions import user_roles
-from commands.claims import let_go
+from commands.claims import let_go, lock_if_below
 from commands.models import Command, CommandLimit
 from commands.states import Stage
-from gateway.locks import lock_number, transaction_lock
+from gateway.locks import transaction_lock
 
 # So long a process does not see a new limit, or a new role of a user.
 REMEMBERED = 5.0
@@ -58,27 +61,18 @@ def in_flight(user_id: UUID) -> int:
     return Command.objects.filter(user=user_id, held=False, finished_at=None).order_by().count()
 
 
-def hold_beyond_limit(command: Command) -> None:
-    """Hold a new command if its user has as many in flight as they may have.
+def hold_beyond_limit(*commands: Command) -> None:
+    """Hold those of a user's new commands with which they would have more in flight than they may have.
 
-    Within the transaction that stores it. Exact: below the limit, only one transaction at a time adds one to those of a
+    Within the transaction that stores them. Exact: below the limit, only one transaction at a time adds to those of a
     user. At the limit none has to wait for another.
     """
-    user_id, limit = command.user_id, limit_of(command.user_id)
-    command.held = not _lock_below(user_id, limit) or in_flight(user_id) >= limit
-
-
-def _lock_below(user_id: UUID, limit: int) -> bool:
-    """Take the lock of the user, if they are below the limit, and say whether they are. Waits for whoever has it."""
-    if connection.vendor != "postgresql":  # only one transaction writes at a time
-        return True
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(%s) WHERE (SELECT count(*) FROM commands_command"
-            " WHERE user_id = %s AND NOT held AND finished_at IS NULL) < %s",
-            [lock_number(_lock_name(user_id)), user_id, limit],
-        )
-        return cursor.fetchone() is not None
+    user_id = commands[0].user_id
+    limit = limit_of(user_id)
+    is_below = lock_if_below(user_id=user_id, limit=limit, name=_lock_name(user_id))
+    free = limit - in_flight(user_id) if is_below else 0
+    for place, command in enumerate(commands):
+        command.held = place >= free
 
 
 def _lock_name(user_id: UUID) -> str:
@@ -130,3 +124,37 @@ def _users_with_held() -> list[UUID]:
             break
         found.append(user_id)
     return found
+
+
+def limit_save(
+    *, actor: User, limit: CommandLimit | None, user: User | None, role: Role | None, in_flight: int, reason: str = ""
+) -> CommandLimit:
+    """Make a limit, or change this one: of a user, of a role, or without both of everybody.
+
+    Each process sees it within REMEMBERED seconds. Raises ValidationError (Django's), field by field.
+    """
+    with transaction.atomic():
+        before = _facts(limit or CommandLimit())
+        saved = limit or CommandLimit()
+        saved.user, saved.role, saved.in_flight = user, role, in_flight
+        saved.full_clean()
+        saved.save()
+        action = Action.COMMAND_LIMIT_CREATED if limit is None else Action.COMMAND_LIMIT_CHANGED
+        changes = audit.changes_between(before, _facts(saved))
+        audit.record(action, actor=actor, target=saved, changes=changes, reason=reason)
+    forget_limits()
+    return saved
+
+
+def limit_delete(*, actor: User, limit: CommandLimit, reason: str = "") -> None:
+    """Delete a limit: another one, or that of the settings, holds."""
+    with transaction.atomic():
+        changes = {name: (value, None) for name, value in _facts(limit).items()}
+        audit.record(Action.COMMAND_LIMIT_DELETED, actor=actor, target=limit, changes=changes, reason=reason)
+        limit.delete()
+    forget_limits()
+
+
+def _facts(limit: CommandLimit) -> dict[str, Any]:
+    user, role = limit.user, limit.role
+    return {"user": user and user.username, "role": role and role.name, "in_flight": limit.in_flight}

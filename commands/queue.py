@@ -25,8 +25,8 @@ _SHIFTS = {Priority.HIGH.value: -HEAD_START, Priority.LOW.value: HEAD_START}
 
 def turn_of(command: Command) -> datetime:
     """Return the place of a command among those that wait to be handed to a service."""
-    sent_at = command.created_at or timezone.now()
-    return sent_at + _SHIFTS.get(command.priority, timedelta(0))
+    sent_at: datetime | None = command.created_at  # of a new one it comes when it is saved
+    return (sent_at or timezone.now()) + _SHIFTS.get(command.priority, timedelta(0))
 
 
 def queue_place(command: Command) -> int | None:
@@ -47,8 +47,10 @@ def queue_place(command: Command) -> int | None:
     return min(ahead + 1, MOST_COUNTED)
 
 
-def held_behind(command: Command) -> tuple[int, int, int]:
-    """Return, of a command that is held: its user's commands in flight, their limit, and those held before it."""
+def held_behind(command: Command) -> tuple[int, int, int] | None:
+    """Return its user's commands in flight, their limit, and those held before it; None if it is not held."""
+    if not command.held:
+        return None
     before = Command.objects.filter(user=command.user_id, held=True, turn_at__lt=command.turn_at).order_by()
     limit = limits.limit_of(command.user_id)
     return limits.in_flight(command.user_id), limit, before[:MOST_COUNTED].count()

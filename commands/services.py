@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict
 from typing import Any
@@ -18,7 +19,7 @@ from commands.models import Command, CommandResult, StageRun
 from commands.pipeline.stages import progress_before
 from commands.queue import turn_of
 from commands.states import Stage, Status
-from commands.transitions import StaleCommandError, command_transition, first_event
+from commands.transitions import StaleCommandError, command_transition, first_event, first_events
 from files.models import StoredFile
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.request_id import request_id
@@ -35,23 +36,25 @@ def command_submit(*, user: User, idempotency_key: str | None = None, **values: 
     """
     body_hash = hash_of(values) if idempotency_key else ""
     command = Command(user=user, idempotency_key=idempotency_key, idempotency_hash=body_hash, **values)
-    errors = _what_has_changed(command)
-    if errors:
+    try:
+        check_now(command)
+    except ValidationError:
         earlier = stored_before(command)  # a repeat gets the answer of that time, when all was well
         if earlier is None:
-            raise ValidationError(errors)
+            raise
         return earlier
     return command_store(command)
 
 
-def _what_has_changed(command: Command) -> dict[str, list[ErrorDetail]]:
-    """Return what is wrong with a command that may have been right a moment ago."""
+def check_now(command: Command) -> None:
+    """Raise ValidationError for what may have been right a moment ago: the target and the deadline."""
     errors = {}
     if command.target and not tag_exists(command.target):
         errors["target"] = [ErrorDetail(_("No service has this tag."), code="does_not_exist")]
     if command.deadline is not None and command.deadline <= timezone.now():
         errors["deadline"] = [ErrorDetail(_("This time has passed."), code="invalid")]
-    return errors
+    if errors:
+        raise ValidationError(errors)
 
 
 def command_store(
@@ -68,8 +71,7 @@ def command_store(
     Return the command that was stored with its idempotency key before, if there is one. Raises ApiError
     (idempotency_key_reused).
     """
-    command.request_id = request_id.get()
-    command.due_at, command.turn_at = timezone.now(), turn_of(command)
+    _make_due(command)
     try:
         with transaction.atomic():
             hold_beyond_limit(command)
@@ -89,6 +91,23 @@ def command_store(
             raise
         return earlier
     return command
+
+
+def commands_store(commands: Sequence[Command]) -> None:
+    """Save new commands of a user that have no idempotency keys, and send workers to them."""
+    for command in commands:
+        _make_due(command)
+    with transaction.atomic():
+        hold_beyond_limit(*commands)
+        first_events(commands)
+        for command in commands:
+            if not command.held:
+                dispatch_on_commit(command.id, stage=command.work_stage)
+
+
+def _make_due(command: Command) -> None:
+    command.request_id = request_id.get()
+    command.due_at, command.turn_at = timezone.now(), turn_of(command)
 
 
 def stored_before(command: Command) -> Command | None:

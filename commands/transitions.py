@@ -1,5 +1,6 @@
 """The one place where a command's status changes, and where its events are numbered."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from typing import Any
@@ -69,6 +70,27 @@ def first_event(command: Command, *, data: dict[str, Any] | None = None) -> Comm
         command.last_seq = 1
         insert(command)
         return _event(command, str(command.status), data or {})
+
+
+def first_events(commands: Sequence[Command]) -> None:
+    """Save new commands together with their first events: two statements, however many."""
+    for command in commands:
+        command.last_seq = 1
+    with transaction.atomic():
+        Command.objects.bulk_create(commands)
+        events = [
+            CommandEvent(
+                command=command,
+                seq=command.last_seq,
+                event=command.status,
+                status=command.status,
+                stage=command.stage,
+                progress=command.progress,
+            )
+            for command in commands
+        ]
+        for event in CommandEvent.objects.bulk_create(events):
+            event_broadcast_on_commit(event)
 
 
 def _record(

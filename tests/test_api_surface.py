@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 
 from accounts.models import Role
 from accounts.routes import routes
+from commands.api.serializers import LINKED
 from commands.callbacks import callback_token
 from commands.states import Stage
 from gateway.api.errors import ErrorCode
@@ -116,7 +117,7 @@ def test_a_parameter_that_is_unknown_is_named(api, admin, name, method):
     assert fields_of(answer) == {"colour": "unknown_field"}
 
 
-@pytest.mark.parametrize("name", ["command", "command-events", "command-timeline", "command-result", "command-cancel"])
+@pytest.mark.parametrize("name", ["command", *(f"command-{part}" for part in LINKED)])
 def test_the_command_of_another_is_not_there(api, alice, bob, admin, name):
     path = path_of(name, command_id=ended_command(alice).id)
     method = methods_of(name)[0]
@@ -183,7 +184,10 @@ def test_every_operation_says_in_words_what_it_does_and_how_errors_look(schema):
             assert "application/problem+json" in operation["responses"]["default"]["content"]
 
 
-@pytest.mark.parametrize("path", [f"/api/v2/{name}" for name in ("commands", "auth/login", *Stage.values)])
+@pytest.mark.parametrize(
+    "path",
+    [f"/api/v2/{name}" for name in ("commands", "commands/bulk", "commands/bulk-cancel", "auth/login", *Stage.values)],
+)
 def test_the_first_calls_of_a_newcomer_have_examples(schema, path):
     body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     assert all(example["value"] for example in body["examples"].values())

@@ -291,6 +291,44 @@ def test_a_worker_killed_in_any_stage_loses_nothing_and_each_service_works_once(
         gateway.stop()
 
 
+DEADLY = """
+import os
+from celery.signals import worker_process_init
+
+@worker_process_init.connect
+def let_it_die_of_poison(**_kwargs):
+    from integrations.clients.segmentation import SegmentationClient
+    submit = SegmentationClient.submit
+
+    def swallow(self, request, **kwargs):
+        if request.command == "poison":
+            os._exit(9)
+        return submit(self, request, **kwargs)
+
+    SegmentationClient.submit = swallow
+"""
+
+
+@pytest.mark.slow
+def test_a_command_over_which_three_workers_die_fails_and_stops_no_other(tmp_path):
+    """Its text ends the worker's process, in the middle of the work."""
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    gateway = Gateway(tmp_path / "system", PYTHONPATH=paths, SERVICE_TIMEOUT="1").start()
+    try:
+        session = gateway.sign_in()
+        poison = gateway.submit(session, "poison")
+        others = [gateway.submit(session, "echo hello") for _ in range(8)]
+        assert {gateway.ended(session, command)["status"] for command in others} == {"completed"}
+        command = gateway.ended(session, poison)
+        assert (command["status"], command["error"]["code"]) == ("failed", "poisoned")
+        tries = gateway.read(session, f"commands/{poison}/timeline")["results"]
+        assert [(each["outcome"], each["error"]["code"]) for each in tries] == [("abandoned", "worker_lost")] * 3
+        assert requests.get(f"{gateway.url}/health/ready", timeout=10).status_code == 200
+    finally:
+        gateway.stop()
+
+
 @pytest.mark.parametrize(("ready", "error"), [(True, PartEndedError), (False, StartError)])
 def test_a_part_that_ends_later_is_not_called_a_failed_start(tmp_path, monkeypatch, ready, error):
     system = System()

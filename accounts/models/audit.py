@@ -53,6 +53,9 @@ class Action(models.TextChoices):
     ALARM_ACKNOWLEDGED = "alarm_acknowledged", _("alarm acknowledged")
     ALARM_SILENCED = "alarm_silenced", _("alarm silenced")
     ALARM_SILENCE_ENDED = "alarm_silence_ended", _("silence of an alarm ended")
+    COMMAND_LIMIT_CREATED = "command_limit_created", _("limit of commands created")
+    COMMAND_LIMIT_CHANGED = "command_limit_changed", _("limit of commands changed")
+    COMMAND_LIMIT_DELETED = "command_limit_deleted", _("limit of commands deleted")
     AUDIT_EXPORTED = "audit_exported", _("audit record exported")
 
 

@@ -7,7 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 
-from commands.api.serializers import MAX_TAG, MAX_TEXT, CommandInput, CommandOutput, PersonaField
+from commands.api.serializers import MAX_TAG, MAX_TAGS, MAX_TEXT, CommandInput, CommandOutput, PersonaField
 from commands.bulk import CANCELLABLE, MAX_ITEMS
 from commands.models import Command, Mode
 from gateway.api.problems import problem_of
@@ -43,13 +43,25 @@ class IdsField(serializers.ListField):
         return ids
 
 
+class OneOrSeveralField(serializers.ListField):
+    """A value, or a list of values."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        values: list[Any] = super().to_internal_value([data] if isinstance(data, str) else data)
+        return values
+
+
 class CancelFilter(StrictSerializer):
-    status = serializers.ListField(
-        child=serializers.ChoiceField([(status, status) for status in CANCELLABLE]), required=False, min_length=1
-    )
-    mode = serializers.ChoiceField(Mode.choices, required=False)
+    status = OneOrSeveralField(child=serializers.ChoiceField(CANCELLABLE), required=False, min_length=1)
+    mode = OneOrSeveralField(child=serializers.ChoiceField(Mode.choices), required=False, min_length=1)
     persona = PersonaField(required=False)
-    tag = StrictCharField(max_length=MAX_TAG, required=False)
+    tag = OneOrSeveralField(
+        child=StrictCharField(max_length=MAX_TAG),
+        required=False,
+        min_length=1,
+        max_length=MAX_TAGS,
+        help_text="Several: those that have all of them.",
+    )
     created_after = StrictDateTimeField(required=False, help_text="At this time or later.")
     created_before = StrictDateTimeField(required=False)
     q = StrictCharField(max_length=MAX_TEXT, required=False, help_text="A part of the text.")

@@ -1,6 +1,7 @@
 import json
 import uuid
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -9,6 +10,7 @@ from commands.models import Command
 from commands.services import command_submit
 from commands.states import Stage
 from conftest import drive, drive_to_trouble
+from gateway.tests.expect import fields_of
 from integrations.models import ServiceInstance
 
 pytestmark = pytest.mark.django_db
@@ -111,6 +113,43 @@ def test_everything_that_can_be_said_about_a_command_is_kept(alice, api):
         ({"text": "x", "deadline": 5}, "deadline"),
         ({"text": "x", "deadline": "2020-01-01T00:00:00Z"}, "deadline"),
         ({"text": "x", "deadline": "0001-01-01T00:00:00+14:00"}, "deadline"),
+        ({"text": "x", "deadline": "9999-12-31T23:59:59-14:00"}, "deadline"),
+        ({"text": "x", "deadline": "2099-01-01T00:00:00"}, "deadline"),
+        ({"text": "x", "deadline": "2099-01-01"}, "deadline"),
+        ({"text": "x", "deadline": "2099-02-30T00:00:00Z"}, "deadline"),
+        ({"text": "x", "deadline": "2099-01-01T00:00:00+99:99"}, "deadline"),
+        ({"text": "x", "deadline": "2099-01-01T00:00:00Z\n"}, "deadline"),
+        ({"text": "x", "deadline": ""}, "deadline"),
+        ({"text": "x", "deadline": True}, "deadline"),
+        ({"text": "x", "deadline": []}, "deadline"),
+        ({"text": "x", "deadline": {}}, "deadline"),
+        ({"text": "x", "priority": 1}, "priority"),
+        ({"text": "x", "priority": None}, "priority"),
+        ({"text": "x", "priority": ""}, "priority"),
+        ({"text": "x", "priority": {"a": 1}}, "priority"),
+        ({"text": "x", "mode": True}, "mode"),
+        ({"text": "x", "mode": "\ud800"}, "mode"),
+        ({"text": "x", "mode": "chaos", "chaos_level": 10**4000}, "chaos_level"),
+        ({"text": "x", "mode": "chaos", "chaos_level": -1}, "chaos_level"),
+        ({"text": "x", "mode": "chaos", "chaos_level": [1]}, "chaos_level"),
+        ({"text": "x", "persona": "a\n"}, "persona"),
+        ({"text": "x", "persona": "é"}, "persona"),
+        ({"text": "x", "persona": None}, "persona"),
+        ({"text": "x", "persona": "\ud800"}, "persona"),
+        ({"text": "x", "metadata": {"a": {"b": "\udfff"}}}, "metadata"),
+        ({"text": "x", "metadata": 1}, "metadata"),
+        ({"text": "x", "tags": None}, "tags"),
+        ({"text": "x", "tags": {"a": 1}}, "tags"),
+        ({"text": "x", "tags": [None]}, "tags.0"),
+        ({"text": "x", "tags": [""]}, "tags.0"),
+        ({"text": "x", "tags": ["a\0"]}, "tags.0"),
+        ({"text": "x", "tags": ["\ud800"]}, "tags.0"),
+        ({"text": "x", "tags": [["a"]]}, "tags.0"),
+        ({"text": "x", "target": None}, "target"),
+        ({"text": "x", "target": "\ud800"}, "target"),
+        ({"text": "x", "": 1}, "body"),
+        ({"text": "x", "\ud800": 1}, "?"),
+        ({"text": "x", "retry_of": None}, "retry_of"),
         ([], "body"),
         ("text", "body"),
         (None, "body"),
@@ -134,6 +173,73 @@ def test_json_nested_too_deep_is_refused(alice, api):
     assert fields(api(alice).post(URL, deep, content_type="application/json")) == {"parameters"}
     deeper = '{"text": "x", "parameters": ' + "[" * 100_000 + "]" * 100_000 + "}"
     assert api(alice).post(URL, deeper, content_type="application/json").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"text": "x", "text": "y"}', "text"),
+        ('{"text": "x", "parameters": {"a": 1, "b": 2, "a": 1}}', "a"),
+        ('{"text": "x", "tags": [], "tags": []}', "tags"),
+    ],
+)
+def test_a_name_that_is_there_twice_is_refused(alice, api, body, field):
+    answer = api(alice).post(URL, body, content_type="application/json")
+    assert fields_of(answer) == {field: "repeated"}
+    assert Command.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"text": "x"} {}',
+        b'{"text": NaN}',
+        b'{"text": "x", "parameters": {"a": -Infinity}}',
+        b'{"text": "\xff"}',
+        b'{"text": "x", "parameters": {"a": ' + b"9" * 5000 + b"}}",
+        b"\xef\xbb\xbf{}",
+    ],
+)
+def test_what_is_not_json_is_refused(alice, api, body):
+    answer = api(alice).post(URL, body, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.json()["code"] in ("malformed_body", "validation_error")
+    assert Command.objects.count() == 0
+
+
+def test_lengths_are_counted_in_characters(alice, api):
+    body = {"text": "😀" * 10_000, "tags": ["😀" * 50], "parameters": {"ü" * 1000: [10**400, 1e20]}}
+    answer = api(alice).post(URL, json.dumps(body), content_type="application/json")
+    assert answer.status_code == 201
+    stored = Command.objects.get()
+    assert (stored.text, stored.tags, stored.parameters) == (body["text"], body["tags"], body["parameters"])
+    again = api(alice).post(URL, json.dumps(body | {"text": "😀" * 10_001}), content_type="application/json")
+    assert fields(again) == {"text"}
+
+
+@pytest.mark.parametrize("deadline", ["9999-12-31T23:59:59Z", "2099-06-01t12:00:00.123456789+03:00"])
+def test_a_deadline_may_be_far_away(alice, api, deadline):
+    answer = api(alice).post(URL, {"text": "x", "deadline": deadline}, format="json")
+    assert answer.status_code == 201
+    assert answer.json()["deadline"].endswith("Z")
+
+
+@pytest.mark.parametrize("path", ["", "/bulk", "/bulk-cancel", "/{id}/cancel", "/{id}/retry"])
+def test_no_post_takes_a_query(alice, api, command, path):
+    answer = api(alice).post(f"{URL}{path}?limit=1".format(id=command.id), {}, format="json")
+    assert fields_of(answer) == {"limit": "unknown_field"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"), [({"reason": "x"}, "reason"), ([], "body"), ("x", "body"), (None, "body"), (1, "body")]
+)
+def test_a_cancellation_takes_no_body(alice, api, command, body, field):
+    answer = api(alice).post(f"{URL}/{command.id}/cancel", json.dumps(body), content_type="application/json")
+    assert fields(answer) == {field}
+    command.refresh_from_db()
+    assert command.status == "queued"
 
 
 def test_another_media_type_is_415(alice, api):
@@ -160,6 +266,18 @@ class TestIdempotency:
         answer = self.post(client, "k-1", text="echo other")
         assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
         assert Command.objects.count() == 1
+
+    def test_a_repeat_is_no_error_though_what_it_asks_for_would_be_one_now(self, alice, api, monkeypatch):
+        service = ServiceInstance.objects.create(kind="runner", base_url="http://r", source="admin", tags=["gpu"])
+        body = {"text": "x", "target": "gpu", "deadline": (timezone.now() + timedelta(hours=1)).isoformat()}
+        client = api(alice)
+        first = client.post(URL, body, format="json", HTTP_IDEMPOTENCY_KEY="k")
+        service.delete()
+        later = timezone.now() + timedelta(hours=2)
+        monkeypatch.setattr("commands.services.timezone", SimpleNamespace(now=lambda: later))
+        again = client.post(URL, body, format="json", HTTP_IDEMPOTENCY_KEY="k")
+        assert (again.status_code, again.json()) == (201, first.json())
+        assert fields(client.post(URL, body, format="json")) == {"target", "deadline"}
 
     @pytest.mark.parametrize("key", ["", "x" * 256, "ü", "a\tb"])
     def test_an_unfit_key_is_refused(self, alice, api, key):

@@ -2,14 +2,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from commands import leases
 from commands.leases import CLOCK_SKEW, LeaseLostError, command_wake, lease_claim, lease_release, lease_renew
 from commands.models import Command
+from commands.pipeline import engine
 from commands.services import command_submit
-from commands.states import Status
+from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_transition
 
 pytestmark = pytest.mark.django_db
@@ -103,3 +105,88 @@ def test_a_renewed_lease_lasts_for_another_call(command, monkeypatch):
     first = Command.objects.get(id=command.id).lease_expires_at
     lease_renew(held)
     assert Command.objects.get(id=command.id).lease_expires_at > first
+
+
+# --- Workers that die, and a database that goes away ----------------------------------------------------------------
+
+
+def test_a_lease_that_ran_out_is_a_death_and_one_that_was_given_back_is_none(command):
+    for deaths in (0, 1, 2):
+        claimed = lease_claim(command_id=command.id)
+        assert claimed.deaths == deaths
+        expire(command)
+    claimed = lease_claim(command_id=command.id)
+    lease_release(claimed, due_at=timezone.now())
+    assert lease_claim(command_id=command.id).deaths == 0
+
+
+def test_whoever_gets_on_with_it_starts_the_count_anew(command):
+    lease_claim(command_id=command.id)
+    expire(command)
+    claimed = lease_claim(command_id=command.id)
+    assert claimed.deaths == 1
+    command_transition(claimed, Status.SEGMENTING, lease_owner=claimed.lease_owner)
+    expire(command)
+    assert lease_claim(command_id=command.id).deaths == 1
+
+
+def goes_away(monkeypatch):
+    """Let the database go away in the middle of the next step."""
+
+    def step(*_args):
+        monkeypatch.undo()
+        connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(engine, "stage_step", step)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_away_in_a_step_is_no_death_and_the_lease_is_given_back(
+    command, sandbox, monkeypatch, alice
+):
+    later = command_submit(user=alice, text="echo later")
+    goes_away(monkeypatch)
+    update = QuerySet.update
+    tries = []
+
+    def is_away_at_first(self, **values):
+        tries.append(values)
+        if len(tries) == 1:
+            raise InterfaceError("connection already closed")
+        return update(self, **values)
+
+    sleeps = []
+    give_back = engine.lease_give_back
+
+    def in_between(command):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(QuerySet, "update", is_away_at_first)
+            patch.setattr(leases.time, "sleep", sleeps.append)
+            give_back(command)
+
+    engine_give_back = pytest.MonkeyPatch()
+    engine_give_back.setattr(engine, "lease_give_back", in_between)
+    try:
+        engine.work(Stage.SEGMENTATION)  # goes on with the next, and with this one
+    finally:
+        engine_give_back.undo()
+    assert sleeps == [leases.GIVE_BACK_EVERY]
+    for each in (command, later):
+        each.refresh_from_db()
+        assert (each.stage, each.deaths, each.lease_owner) == (Stage.RUNNER, 0, "")
+
+
+def test_what_goes_wrong_with_one_command_stops_no_other(command, alice, sandbox, monkeypatch):
+    later = command_submit(user=alice, text="echo later")
+
+    def step(*_args):
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(engine, "stage_step", step)
+    engine.work(Stage.SEGMENTATION)
+    command.refresh_from_db()
+    later.refresh_from_db()
+    assert (command.status, command.lease_owner != "") == (Status.SEGMENTING, True)  # it runs out, which is a death
+    assert later.status == Status.RUNNING

@@ -21,6 +21,7 @@ from conftest import drive, drive_until
 from gateway.api.errors import ApiError, ErrorCode
 from integrations.clients.errors import InvalidAnswerError, Reason
 from integrations.clients.runner import RunnerClient
+from integrations.models import ServiceInstance
 
 
 @pytest.fixture
@@ -177,6 +178,73 @@ class TestCancel:
         assert command.events.last().data == {"code": "cancel_unconfirmed", "stage": "runner", "retryable": False}
         run = command.stage_runs.get(stage=Stage.RUNNER)
         assert (run.outcome, run.error_code) == ("cancelled", "cancel_unconfirmed")
+
+    def test_a_runner_that_ignores_it_is_asked_again_until_the_time_is_over(
+        self, alice, sandbox, settings, monkeypatch
+    ):
+        asked = []
+        monkeypatch.setattr(RunnerClient, "cancel", lambda _client, remote_id: asked.append(remote_id))
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runner_has_it)
+        command_cancel(command=command)
+        for times in range(1, 4):
+            Command.objects.filter(id=command.id).update(due_at=timezone.now())
+            before = timezone.now()
+            engine.advance(command.id)
+            command.refresh_from_db()
+            assert (command.status, len(asked)) == (Status.CANCELLING, times)
+            assert command.due_at >= before + timedelta(seconds=1)
+        command.events.filter(event="cancelling").update(at=timezone.now() - timedelta(seconds=31))
+        command = drive(command)
+        assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
+
+    def test_a_runner_that_confirms_late_is_believed(self, alice, sandbox, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(RunnerClient, "cancel", lambda *_args: None)
+            command = drive_until(command_submit(user=alice, text="sleep 600"), runner_has_it)
+            command_cancel(command=command)
+            engine.advance(command.id)
+        command = drive(Command.objects.get(id=command.id))
+        assert (command.status, command.error_code) == (Status.CANCELLED, "")
+        assert not command.stage_runs.filter(finished_at=None).exists()
+
+    def test_a_runner_that_is_gone_for_good_keeps_nobody_waiting(self, alice, sandbox, settings):
+        command = drive_until(command_submit(user=alice, text="sleep 600"), runner_has_it)
+        settings.SERVICE_URLS = settings.SERVICE_URLS | {"runner": []}
+        ServiceInstance.objects.all().delete()
+        command_cancel(command=command)
+        engine.advance(command.id)
+        assert Command.objects.get(id=command.id).status == Status.CANCELLING
+        settings.STAGE_RETRY_WINDOW = 0
+        command = drive(command)
+        assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
+
+    def test_a_result_that_cannot_be_fetched_just_now_is_fetched_later(self, alice, sandbox, monkeypatch):
+        """The runner had finished: what it did is not thrown away, because a file is hard to get."""
+        monkeypatch.setattr(RunnerClient, "cancel", lambda *_args: None)
+        monkeypatch.setattr("commands.pipeline.stage.FIRST_POLL_SECONDS", 60)
+        command = drive_until(command_submit(user=alice, text="echo hello"), runner_has_it)
+        sandbox.runner.fault("fail", status=503, path="/files", times=2)
+        command_cancel(command=command)
+        command = drive(command, steps=2000)
+        assert (command.status, command.error_code) == (Status.COMPLETED, "")
+        assert command.result.output == "hello"
+
+    def test_who_cancels_for_somebody_else_is_on_record(self, alice, admin):
+        command = command_submit(user=alice, text="echo")
+        command_cancel(command=command, reason="it blocks others", by=admin)
+        assert command.events.last().data == {"reason": "it blocks others", "by": "admin"}
+
+    @pytest.mark.parametrize("stage", [Stage.SEGMENTATION, Stage.ARCHIVE])
+    def test_where_nothing_can_be_stopped_what_waits_simply_ends(self, alice, sandbox, stage):
+        getattr(sandbox, stage).fault("fail", status=503)
+        command = drive_until(
+            command_submit(user=alice, text="echo hello"),
+            lambda command: command.stage_runs.filter(stage=stage).exists(),
+        )
+        command = drive(command_cancel(command=command))
+        assert (command.status, command.error_code) == (Status.CANCELLED, "")
+        assert not command.stage_runs.filter(finished_at=None).exists()
+        assert getattr(sandbox, stage).works_of(f"{command.id}:{stage}") == 0
 
     def test_work_whose_fate_is_unknown_is_found_and_stopped(self, alice, sandbox, settings):
         settings.SERVICE_TIMEOUT = 0.5

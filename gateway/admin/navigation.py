@@ -24,6 +24,7 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[Any, ...], ...]], ...] = (
     )),
     (_("Work"), (
         ("commands.Command", "terminal", _("Commands")),
+        ("commands.CommandLimit", "speed"),
         ("files.StoredFile", "description", _("Files")),
         ("integrations.ServiceInstance", "dns"),
         ("integrations.Alarm", "notifications_active"),

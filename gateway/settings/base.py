@@ -228,7 +228,7 @@ DJANGO_REDIS_LOG_IGNORED_EXCEPTIONS = True
 
 # --- Celery ---------------------------------------------------------------------------------------------------------
 # The database says what is to be done; a message only wakes a worker up. Therefore messages are acknowledged early:
-# one that is lost is sent again by the sweep, and a command that kills its worker is counted, not redelivered forever.
+# one that is lost is made up for by the sweep, and the deaths over a command are counted: none is redelivered forever.
 
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
@@ -243,12 +243,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_start": 0,
     "interval_step": 0.1,
 }
-CELERY_TASK_PUBLISH_RETRY = False  # the sweep sends again what could not be sent
+CELERY_TASK_PUBLISH_RETRY = False  # the sweep makes up for what could not be sent
 CELERY_TASK_SOFT_TIME_LIMIT = 150
 CELERY_TASK_TIME_LIMIT = 180
 CELERY_TIMEZONE = "UTC"
 # A queue and workers for each stage of a command, so that a service that hangs holds up no other; and one for the rest.
-# The arguments are for RabbitMQ; to delay messages of such queues it needs an exchange of this type.
+# The arguments are for RabbitMQ, where there are exchanges of this type.
 CELERY_TASK_QUEUES = [
     Queue(name, Exchange("gateway", type="topic"), routing_key=name, queue_arguments={"x-queue-type": "quorum"})
     for name in ("segmentation", "runner", "archive", "control")
@@ -256,7 +256,7 @@ CELERY_TASK_QUEUES = [
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_CREATE_MISSING_QUEUES = False  # a worker for a queue that there is not must not start
 CELERY_BEAT_SCHEDULE: dict[str, Any] = {
-    "send-due-commands-to-workers": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
+    "wake-stages-that-have-work": {"task": "commands.tasks.sweep", "schedule": 1.0, "options": {"expires": 5}},
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
     "evaluate-alarms": {"task": "integrations.tasks.evaluate_alarms", "schedule": 15.0, "options": {"expires": 15}},
