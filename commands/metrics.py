@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from django.db.models import Count, Q
 from django.utils import timezone
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from commands.alarms import waiting_commands
-from commands.models import Command
+from commands.models import Command, RetentionRule
 from commands.states import TERMINAL, Stage, Status
 from gateway.metrics import collector, gauge
 
@@ -39,3 +39,20 @@ def commands() -> Iterator[Metric]:
     for stage in Stage:
         waiting.add_metric([stage.value], counts[stage.value])
     yield waiting
+
+
+@collector("retention")
+def retention() -> Iterator[Metric]:
+    labels = ("what", "status")
+    deleted = CounterMetricFamily("gateway_retention_deleted", "Rows that a rule of retention deleted.", labels=labels)
+    done = gauge(
+        "gateway_retention_done_timestamp_seconds",
+        "Of the commands that had ended by then, a rule has deleted all that it is about.",
+        *labels,
+    )
+    for rule in RetentionRule.objects.order_by("pk"):
+        deleted.add_metric([rule.what, rule.status], rule.deleted)
+        if rule.keep_days is not None and rule.done_at is not None:
+            done.add_metric([rule.what, rule.status], rule.done_at.timestamp())
+    yield deleted
+    yield done

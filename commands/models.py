@@ -1,7 +1,7 @@
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q, Value
 from django.db.models.functions import Coalesce
@@ -119,6 +119,9 @@ class Command(models.Model):
             ("cancel_own_command", "Can cancel own commands"),
             ("submit_step", "Can submit steps by themselves"),
             ("search_own_archive", "Can search own results in the archive"),
+            ("cancel_command", "Can cancel the commands of anybody"),
+            ("retry_command", "Can retry the commands of anybody"),
+            ("requeue_command", "Can requeue the commands of anybody"),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(
@@ -155,7 +158,18 @@ class Command(models.Model):
                 name="command_by_deadline",
                 condition=Q(deadline__isnull=False, finished_at__isnull=True),
             ),
-            models.Index(fields=["finished_at"], name="step_to_delete", condition=Q(only_stage__isnull=False)),
+            models.Index(fields=["finished_at"], name="command_ended", condition=Q(finished_at__isnull=False)),
+            # What is rare is found at once in the admin pages, and what is not, by the primary key.
+            models.Index(
+                fields=["status", "-id"],
+                name="command_ended_badly",
+                condition=Q(status__in=[Status.FAILED, Status.CANCELLED]),
+            ),
+            models.Index(fields=["error_code", "-id"], name="command_with_error", condition=~Q(error_code="")),
+            models.Index(fields=["mode", "-id"], name="command_of_rare_mode", condition=~Q(mode=Mode.NORMAL)),
+            models.Index(
+                fields=["priority", "-id"], name="command_of_rare_priority", condition=~Q(priority=Priority.NORMAL)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -292,3 +306,49 @@ class CommandResult(models.Model):
 
     def __str__(self) -> str:
         return self.summary[:60]
+
+
+class Kept(models.TextChoices):
+    """What a rule of retention is about."""
+
+    COMMANDS = "commands", _("commands and all that belongs to them")
+    EVENTS = "events", _("events")
+    STAGE_RUNS = "stage_runs", _("tries of stages")
+    FILES = "files", _("files")
+
+
+MAX_KEEP_DAYS = 36_500
+
+
+class RetentionRule(models.Model):
+    """For how long something is kept of the commands that ended in one way. Those of a migration are all there are.
+
+    `keep_days` is written by commands.retention_rules, the rest by commands.retention.
+    """
+
+    what = models.CharField(_("what"), max_length=10, choices=Kept)
+    status = models.CharField(_("of commands that are"), max_length=10, choices=Status)
+    keep_days = models.PositiveIntegerField(
+        _("kept for days"), null=True, blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_KEEP_DAYS)],
+        help_text=_("From the end of the command. Empty: for as long as the command, and commands for ever."),
+    )  # fmt: skip
+    # Of the commands that had ended by then, in this order, it has all been deleted. None: begin anew.
+    done_at = models.DateTimeField(_("done up to"), null=True, blank=True, editable=False)
+    done_id = models.UUIDField(null=True, blank=True, editable=False)
+    deleted = models.PositiveBigIntegerField(_("deleted so far"), default=0, editable=False)
+
+    class Meta:
+        verbose_name = _("retention rule")
+        verbose_name_plural = _("retention rules")
+        default_permissions = ("view", "change")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["what", "status"], name="retention_rule_unique"),
+            models.CheckConstraint(
+                condition=Q(keep_days=None) | Q(keep_days__gte=1, keep_days__lte=MAX_KEEP_DAYS),
+                name="retention_rule_days_within_bounds",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_what_display()}: {self.get_status_display()}"

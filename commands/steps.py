@@ -2,26 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
+from django.db import IntegrityError
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.models import User
 from commands.models import MAX_PERSONA, Command
 from commands.services import command_store, hash_of, stored_before
-from commands.states import Stage, Status
+from commands.states import Stage
 from files.formats import AltDocument, FormatError, LastDocument, parse_alt, parse_last
 from files.models import Kind, StoredFile
 from files.selectors import file_text
 from files.services import file_store
 from gateway.api.errors import ApiError, ErrorCode
-from gateway.batches import delete_in_batches
-
-KEPT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,12 @@ def step_submit(
         raise ApiError(ErrorCode.SERVICE_UNAVAILABLE) from error
     for name, value in values.items():
         setattr(step, name, value)
-    return command_store(step, file=made)
+    try:
+        return command_store(step, file=made)
+    except IntegrityError:
+        if file is not None:
+            _own_file(user.id, _INPUTS[kind].kind, file)  # it was deleted meanwhile
+        raise
 
 
 def _take_input(step: Command, wanted: _Input, content: str | None, file_id: UUID | None) -> StoredFile | None:
@@ -93,12 +94,3 @@ def _own_file(user_id: UUID, kind: Kind, file_id: UUID) -> StoredFile:
         message = _("You have no such file of kind %(kind)s.") % {"kind": kind}
         raise ValidationError({"file": [ErrorDetail(message, code="does_not_exist")]})
     return file
-
-
-def old_steps_delete(*, batch: int = 1000) -> int:
-    """Delete steps that ended long ago; their files stay. Return how many.
-
-    What was archived stays too: it is how the search in the archive knows whose an entry is.
-    """
-    old = Command.objects.filter(only_stage__isnull=False, finished_at__lt=timezone.now() - KEPT)
-    return delete_in_batches(old.exclude(only_stage=Stage.ARCHIVE, status=Status.COMPLETED), batch=batch)

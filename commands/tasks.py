@@ -8,9 +8,9 @@ from commands.events import events_broadcast
 from commands.limits import let_go_what_may
 from commands.partitions import months_make
 from commands.pipeline import engine
+from commands.retention import old_months_drop, prune
 from commands.selectors import events_not_broadcast
 from commands.states import Stage
-from commands.steps import old_steps_delete
 from gateway.health import worker_works
 
 
@@ -36,11 +36,13 @@ def rebroadcast() -> None:
 
 
 @shared_task
-def make_months() -> None:
-    """Make the partitions of events ahead of time."""
-    months_make()
+def delete_old() -> None:
+    """Delete what the rules of retention no longer keep, a part of it."""
+    prune()
 
 
 @shared_task
-def delete_old_steps() -> None:
-    old_steps_delete()
+def keep_months() -> None:
+    """Make the partitions of events ahead of time, and drop the old ones."""
+    months_make()
+    old_months_drop()

@@ -268,9 +268,10 @@ def _in_queue(situation: Situation) -> str | None:
     if place == 1:
         return _("It is the next that a worker of the %(service)s queue takes up.") % names
     if place >= COUNTED:
-        return _(
-            "At least %(place)s commands are to be taken up before it by the workers of the %(service)s queue."
-        ) % {**names, "place": COUNTED - 1}
+        return _("At least %(ahead)s commands are before it in the %(service)s queue.") % {
+            "service": situation.service,
+            "ahead": COUNTED - 1,
+        }
     return _("It is number %(place)s in the %(service)s queue.") % names
 
 

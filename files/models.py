@@ -35,3 +35,15 @@ class StoredFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class DeletedContent(models.Model):
+    """Bytes in the storage whose row is gone. Made in the transaction that deletes the row, so none are forgotten."""
+
+    content = models.CharField(max_length=255)
+
+    class Meta:
+        default_permissions = ()  # there is no door to these
+
+    def __str__(self) -> str:
+        return self.content

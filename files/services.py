@@ -1,13 +1,22 @@
 import hashlib
+import logging
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
+from time import monotonic
 from uuid import UUID
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.db import transaction
 
-from files.models import Kind, StoredFile
+from files.models import DeletedContent, Kind, StoredFile
 from files.storage import storage_errors
+
+logger = logging.getLogger(__name__)
+
+REMOVAL_SECONDS = 5.0  # of each minute
+REMOVAL_BATCH = 200
 
 
 def file_store(*, owner_id: UUID, kind: Kind, name: str, text: str, folder: str) -> StoredFile:
@@ -28,6 +37,47 @@ def file_store(*, owner_id: UUID, kind: Kind, name: str, text: str, folder: str)
     return StoredFile(
         owner_id=owner_id, kind=kind, name=safe_name(name, kind), content=key, size=len(content), sha256=digest
     )
+
+
+def files_delete(*, ids: Collection[UUID]) -> int:
+    """Delete files that nobody refers to; their bytes go soon after the commit. Return how many they were.
+
+    The transaction fails with IntegrityError if somebody began to refer to one of them meanwhile.
+    """
+    with transaction.atomic():
+        rows = StoredFile.objects.filter(id__in=ids)
+        contents = list(rows.values_list("content", flat=True))
+        DeletedContent.objects.bulk_create(DeletedContent(content=content) for content in contents)
+        # As `delete` does, but in one statement and without looking for who refers to them.
+        rows._raw_delete(rows.db)  # noqa: SLF001
+    return len(contents)
+
+
+def deleted_contents_remove(*, seconds: float = REMOVAL_SECONDS) -> int:
+    """Remove from the storage what is no longer needed, for so long at most. Return how many objects.
+
+    What the storage does not remove now is left to the next time. Two at once do no harm.
+    """
+    removed, last, stops_at = 0, 0, monotonic() + seconds
+    while monotonic() < stops_at:
+        batch = list(DeletedContent.objects.filter(pk__gt=last).order_by("pk")[:REMOVAL_BATCH])
+        if not batch:
+            break
+        last = batch[-1].pk
+        gone = [each.pk for each in batch if monotonic() < stops_at and _removed(each.content)]
+        DeletedContent.objects.filter(pk__in=gone).delete()
+        removed += len(gone)
+    return removed
+
+
+def _removed(content: str) -> bool:
+    try:
+        with storage_errors():
+            default_storage.delete(content)
+    except OSError as error:
+        logger.warning("%s is not removed from the storage yet: %s", content, error)
+        return False
+    return True
 
 
 def safe_name(name: str, kind: Kind) -> str:

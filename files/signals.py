@@ -1,28 +1,13 @@
-"""When a row goes, as all of a user's do with the user, its bytes go too."""
+"""When a row goes, as all of a user's do with the user, its bytes go too: soon, by files.tasks."""
 
-import logging
 from typing import Any
 
-from django.core.files.storage import default_storage
-from django.db import transaction
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
-from files.models import StoredFile
-from files.storage import storage_errors
-
-logger = logging.getLogger(__name__)
+from files.models import DeletedContent, StoredFile
 
 
 @receiver(post_delete, sender=StoredFile)
-def delete_content(instance: StoredFile, **_kwargs: Any) -> None:
-    name = str(instance.content.name)
-    transaction.on_commit(lambda: _delete(name), robust=True)
-
-
-def _delete(name: str) -> None:
-    try:
-        with storage_errors():
-            default_storage.delete(name)
-    except OSError as error:
-        logger.warning("%s stays in the storage without a row: %s", name, error)
+def note_content(instance: StoredFile, **_kwargs: Any) -> None:
+    DeletedContent.objects.create(content=str(instance.content.name))

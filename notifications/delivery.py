@@ -87,10 +87,12 @@ class Delivery:
             return
         last_seqs = await read_last_seqs(user, [room.command_id for room in open_rooms])
         for room in open_rooms:
-            last_seq, _ended = last_seqs.get(room.command_id, (0, True))
+            last_seq, ended = last_seqs.get(room.command_id, (0, True))
             if last_seq > room.newest:
                 room.fall_behind(last_seq)
                 self._news.set()
+            elif ended and room.seq >= last_seq:
+                room.ended = True  # and its last event, which says so, is not kept any more
 
     async def run(self) -> None:
         """Send what there is to send, until cancelled. Raises what sending and reading the database raise."""
@@ -125,10 +127,11 @@ class Delivery:
             if self._has_left(room):
                 return
             await self._send_event(room, payload)
-        # That was all there was up to the target of then (or the command was deleted). If the target moved while this
-        # was read and sent, the event that moved it may not have been seen.
-        if len(events) < PAGE and room.target <= max(target, room.seq):
-            room.behind = False
+        if len(events) < PAGE:
+            # That was all there was up to the target of then: what is missing was deleted, as old events are. If the
+            # target moved while this was read and sent, the event that moved it may not have been seen.
+            room.seq = max(room.seq, target)
+            room.behind = room.target > room.seq
 
     async def _send_event(self, room: CommandRoom, payload: dict[str, Any]) -> None:
         room.note_sent(payload)

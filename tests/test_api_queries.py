@@ -86,6 +86,7 @@ ADMIN_LISTS = [
     "accounts/mail/",
     "accounts/auditentry/",
     "commands/command/",
+    "commands/retentionrule/",
     "files/storedfile/",
     "integrations/serviceinstance/",
     "integrations/alarm/",

@@ -6,8 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin.user_forms import RoleForm
@@ -17,8 +16,8 @@ from accounts.powers import powers_of
 from accounts.services.failed_sign_ins import user_unlock
 from accounts.services.second_factor import second_factor_reset
 from accounts.services.users import user_change, user_roles_set, user_sessions_end
-from gateway.admin.confirmation import ReasonForm, confirm
-from gateway.admin.model_admin import SavingAdmin, page_url
+from gateway.admin.confirmation import ReasonForm, confirm, confirm_here
+from gateway.admin.model_admin import SavingAdmin
 from gateway.admin.theme import action
 
 Act = Callable[[User, dict[str, Any]], object]
@@ -84,11 +83,13 @@ class UserActs(SavingAdmin[User]):
 
     @action(description=_("End sessions"), permissions=["end_session"], url_path="end-sessions", icon="logout")
     def end_sessions_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._confirm_here(request, object_id, *self._ending_sessions(request))
+        title, act = self._ending_sessions(request)
+        return confirm_here(self, request, object_id, title=title, act=act)
 
     @action(description=_("Unlock"), permissions=["unlock_user"], url_path="unlock", icon="lock_open")
     def unlock_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._confirm_here(request, object_id, *self._unlocking(request))
+        title, act = self._unlocking(request)
+        return confirm_here(self, request, object_id, title=title, act=act)
 
     @action(
         description=_("Reset the second factor"),
@@ -101,7 +102,7 @@ class UserActs(SavingAdmin[User]):
             second_factor_reset(actor=user_of(request), user=user, reason=given["reason"])
 
         title = _("Remove the second factor of this user, who has lost it? Make sure that it is really them who asks.")
-        return self._confirm_here(request, object_id, title, act)
+        return confirm_here(self, request, object_id, title=title, act=act)
 
     def _ending_sessions(self, request: HttpRequest) -> tuple[Any, Act]:
         def act(user: User, given: dict[str, Any]) -> None:
@@ -133,10 +134,3 @@ class UserActs(SavingAdmin[User]):
         form_class: type[forms.Form] = ReasonForm,
     ) -> HttpResponse | None:
         return confirm(self, request, users, title=title, act=act, form_class=form_class)
-
-    def _confirm_here(self, request: HttpRequest, object_id: str, title: Any, act: Act) -> HttpResponse:
-        user = self.get_object(request, object_id)
-        if user is None:
-            raise Http404
-        answer = confirm(self, request, [user], title=title, act=act, back_url=page_url(user))
-        return answer or redirect(page_url(user))

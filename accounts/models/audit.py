@@ -50,12 +50,16 @@ class Action(models.TextChoices):
     ALARM_RULE_CREATED = "alarm_rule_created", _("alarm rule created")
     ALARM_RULE_CHANGED = "alarm_rule_changed", _("alarm rule changed")
     ALARM_RULE_DELETED = "alarm_rule_deleted", _("alarm rule deleted")
+    RETENTION_CHANGED = "retention_changed", _("retention changed")
     ALARM_ACKNOWLEDGED = "alarm_acknowledged", _("alarm acknowledged")
     ALARM_SILENCED = "alarm_silenced", _("alarm silenced")
     ALARM_SILENCE_ENDED = "alarm_silence_ended", _("silence of an alarm ended")
     COMMAND_LIMIT_CREATED = "command_limit_created", _("limit of commands created")
     COMMAND_LIMIT_CHANGED = "command_limit_changed", _("limit of commands changed")
     COMMAND_LIMIT_DELETED = "command_limit_deleted", _("limit of commands deleted")
+    COMMAND_CANCELLED = "command_cancelled", _("command cancelled")
+    COMMAND_RETRIED = "command_retried", _("command retried")
+    COMMAND_REQUEUED = "command_requeued", _("command requeued")
     AUDIT_EXPORTED = "audit_exported", _("audit record exported")
 
 

@@ -36,10 +36,7 @@ class Migration(migrations.Migration):
             model_name='command',
             name='command_to_dispatch',
         ),
-        # The column stays for this release: while both run, the web of the one before it still fills it.
-        migrations.SeparateDatabaseAndState(
-            state_operations=[migrations.RemoveField(model_name='command', name='dispatch_at')],
-        ),
+        migrations.RemoveField(model_name='command', name='dispatch_at'),
         migrations.AddField(
             model_name='command',
             name='deaths',

@@ -64,7 +64,7 @@ def stuck(listen):
 
 def new_command(user):
     now = timezone.now()
-    command = Command(user=user, text="echo hello", due_at=now, dispatch_at=now)
+    command = Command(user=user, text="echo hello", due_at=now)
     first_event(command)
     return command
 

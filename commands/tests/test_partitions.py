@@ -29,7 +29,7 @@ def rows_in(table):
 
 def command_made_at(moment, user, events=1):
     made = UUID(int=first_id_at(moment).int + new_id().int % 2**64)
-    command = Command.objects.create(id=made, user=user, due_at=moment, dispatch_at=moment, last_seq=events)
+    command = Command.objects.create(id=made, user=user, due_at=moment, last_seq=events)
     CommandEvent.objects.bulk_create(
         CommandEvent(command=command, seq=seq, event="progress", status="running", progress=0)
         for seq in range(1, events + 1)
@@ -113,7 +113,7 @@ class TestMonthsAhead:
         assert months()[0] == MARCH
 
     def test_an_id_that_tells_no_time_is_taken_in_too(self, alice, caplog):
-        Command.objects.create(id=UUID(int=2**127), user=alice, due_at=timezone.now(), dispatch_at=timezone.now())
+        Command.objects.create(id=UUID(int=2**127), user=alice, due_at=timezone.now())
         CommandEvent.objects.create(command_id=UUID(int=2**127), seq=1, event="queued", status="queued", progress=0)
         tasks.make_months()
         assert rows_in(DEFAULT) == 1

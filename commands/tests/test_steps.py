@@ -1,19 +1,15 @@
 """One stage by itself, from the API through real services and back."""
 
 import json
-from datetime import timedelta
 from itertools import count
 
 import pytest
-from django.utils import timezone
 
 from accounts.models import Role
 from accounts.tests.people import person_with
 from commands.models import Command, StageRun
 from commands.selectors import visible_last_seqs
 from commands.states import Stage
-from commands.steps import KEPT, old_steps_delete
-from commands.tasks import delete_old_steps
 from commands.tests.test_crash import dying_at, let_the_lease_expire
 from conftest import drive, drive_to_trouble, drive_until
 from files.models import Kind, StoredFile
@@ -283,24 +279,3 @@ def test_steps_are_not_in_the_list_of_commands_but_have_events_a_timeline_and_a_
     assert client.get(links["timeline"]).json()["waiting_for"].startswith("It is the next")
     step = step_of(answer)
     assert visible_last_seqs(user=alice, command_ids=[step.id]) == {step.id: (1, False)}  # the socket asks this
-
-
-@quick
-def test_steps_that_ended_long_ago_go_and_their_files_and_what_was_archived_stay(alice):
-    def ended(kind, age, status="completed"):
-        command = ended_command(alice)
-        Command.objects.filter(id=command.id).update(only_stage=kind, status=status, finished_at=timezone.now() - age)
-        return command.id
-
-    old, young = KEPT + timedelta(minutes=1), KEPT - timedelta(minutes=1)
-    stay = {ended(None, old), ended("runner", young), ended("archive", old)}
-    for kind in Stage.values:
-        ended(kind, old, "failed")
-    ended("runner", old)
-    files = StoredFile.objects.count()
-    assert old_steps_delete(batch=3) == 4
-    assert set(Command.objects.values_list("id", flat=True)) == stay
-    assert StoredFile.objects.count() == files
-    Command.objects.update(only_stage=Stage.SEGMENTATION, finished_at=timezone.now() - old)
-    delete_old_steps()
-    assert not Command.objects.exists()

@@ -9,7 +9,9 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -70,6 +72,28 @@ def confirm(
     }
     request.current_app = model_admin.admin_site.name  # as Django's own pages do
     return TemplateResponse(request, "gateway_admin/confirm.html", context)
+
+
+def confirm_here(
+    model_admin: ModelAdmin[Any],
+    request: HttpRequest,
+    object_id: str,
+    *,
+    title: "StrOrPromise",
+    act: Callable[[Any, dict[str, Any]], object],
+    form_class: type[forms.Form] = ReasonForm,
+    warning: "StrOrPromise" = "",
+) -> HttpResponse:
+    """Do the same to the one row whose page the act was chosen on, and lead back there. Raises Http404."""
+    row = model_admin.get_object(request, object_id)
+    if row is None:
+        raise Http404
+    options = model_admin.opts
+    url = reverse(f"admin:{options.app_label}_{options.model_name}_change", args=(row.pk,))
+    answer = confirm(
+        model_admin, request, [row], title=title, act=act, form_class=form_class, warning=warning, back_url=url
+    )
+    return answer or redirect(url)
 
 
 def _do(request: HttpRequest, rows: list[Any], act: Callable[[Any, dict[str, Any]], object], given: Any) -> None:

@@ -58,7 +58,9 @@ class UserFilter(TextFilter):
         value = (self.value() or "").strip()
         if not value:
             return queryset
-        return queryset.filter(**{f"{self.field}__in": self._users(queryset.model, value)})
+        # First who it is, so that the database knows of whom there is much, and of whom little.
+        users = list(self._users(queryset.model, value).values_list("pk", flat=True))
+        return queryset.filter(**{f"{self.field}__in": users})
 
     def _users(self, model: type[Model], value: str) -> QuerySet[Any]:
         users = model._meta.get_field(self.field).related_model._default_manager  # type: ignore[union-attr]  # noqa: SLF001 - documented API of models

@@ -26,6 +26,7 @@ _GROUPS: tuple[tuple[Any, tuple[tuple[Any, ...], ...]], ...] = (
         ("commands.Command", "terminal", _("Commands")),
         ("commands.CommandLimit", "speed"),
         ("files.StoredFile", "description", _("Files")),
+        ("commands.RetentionRule", "auto_delete"),
         ("integrations.ServiceInstance", "dns"),
         ("integrations.Alarm", "notifications_active"),
         ("integrations.AlarmRule", "tune"),

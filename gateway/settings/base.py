@@ -260,6 +260,12 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "broadcast-what-was-not": {"task": "commands.tasks.rebroadcast", "schedule": 5.0, "options": {"expires": 10}},
     "check-services": {"task": "integrations.tasks.check_services", "schedule": 5.0, "options": {"expires": 5}},
     "evaluate-alarms": {"task": "integrations.tasks.evaluate_alarms", "schedule": 15.0, "options": {"expires": 15}},
+    "delete-what-is-old": {"task": "commands.tasks.delete_old", "schedule": 60.0, "options": {"expires": 60}},
+    "remove-bytes-without-a-row": {
+        "task": "files.tasks.remove_deleted_contents",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "send-mails-that-are-due": {"task": "accounts.tasks.mails_send", "schedule": 10.0, "options": {"expires": 10}},
 }
 for _queue in CELERY_TASK_QUEUES:
@@ -280,8 +286,7 @@ for _task, _hours in {
     "integrations.tasks.delete_old_alarms": 6,
     "integrations.tasks.delete_old_checks": 1,
     "integrations.tasks.delete_left_services": 1,
-    "commands.tasks.delete_old_steps": 6,
-    "commands.tasks.make_months": 6,
+    "commands.tasks.keep_months": 1,
 }.items():
     CELERY_BEAT_SCHEDULE[_task] = {"task": _task, "schedule": timedelta(hours=_hours), "options": {"expires": 3600}}
 

@@ -18,7 +18,7 @@ from redis import Redis
 from accounts.models import Role
 from accounts.tests.people import client_with_key, person, person_with
 from commands import metrics as commands_metrics
-from commands.models import Command
+from commands.models import Command, RetentionRule
 from commands.states import Status
 from gateway import metrics
 from gateway.api.errors import ErrorCode
@@ -173,11 +173,12 @@ def test_a_collector_that_fails_is_named_and_hides_no_other(scraper, monkeypatch
     assert found.keys().isdisjoint({"gateway_half_of_it", "gateway_service_instances"})
     assert {"gateway_commands", "gateway_redis_up", "gateway_alarms_firing"} <= found.keys()
     success = {sample.labels["collector"]: sample.value for sample in found["gateway_collector_success"].samples}
-    assert success == {"services": 0, "breakers": 1, "alarms": 1, "commands": 1}
+    assert success == {"services": 0, "breakers": 1, "alarms": 1, "commands": 1, "retention": 1}
 
 
 def test_every_series_is_explained(scraper, settings):
     runner()
+    RetentionRule.objects.update(done_at=timezone.now())
     names = {sample.name for family in families(scraper).values() for sample in family.samples}
     guide = (Path(settings.BASE_DIR) / "docs/deployment.md").read_text()
     assert set(re.findall(r"^\| `(gateway_\w+)` ", guide, re.MULTILINE)) == names
@@ -188,7 +189,7 @@ def test_its_price_does_not_grow(alice, django_assert_num_queries):
         for number in range(count):
             runner(number)
             Command.objects.create(user=alice, due_at=timezone.now())
-        with django_assert_num_queries(5):
+        with django_assert_num_queries(6):
             page = generate_latest(metrics._registry).decode()
         assert f'gateway_commands{{status="queued"}} {count}.0' in page
         assert page.count("gateway_service_instance_healthy{") == count

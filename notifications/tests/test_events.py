@@ -2,9 +2,11 @@ import threading
 
 import pytest
 from django.db import connections, transaction
+from django.utils import timezone
 
 from commands.api.serializers import EventOutput
 from commands.events import events_broadcast
+from commands.models import Command
 from commands.states import Status
 from commands.transitions import command_transition
 from gateway.ids import new_id
@@ -149,6 +151,34 @@ def test_joining_again_begins_again_where_the_client_says(alice, dial_as):
     happen(command)
     assert client.events(1) == [121]
     client.assert_nothing_more()
+
+
+def test_events_that_are_no_longer_kept_are_not_waited_for(alice, dial_as, monkeypatch):
+    monkeypatch.setattr(consumers, "CHECK_SECONDS", 0.05)
+    read, looked = [], []
+    read_events, read_last_seqs = delivery.read_events, delivery.read_last_seqs
+
+    def noted_read(command_id, after):
+        read.append(command_id)
+        return read_events(command_id, after)
+
+    def noted_look(user, command_ids):
+        looked.append(command_ids)
+        return read_last_seqs(user, command_ids)
+
+    monkeypatch.setattr(delivery, "read_events", noted_read)
+    monkeypatch.setattr(delivery, "read_last_seqs", noted_look)
+    old, other = make_command(alice, events=3), make_command(alice)
+    ended = {"status": Status.COMPLETED, "finished_at": timezone.now(), "due_at": None}
+    Command.objects.filter(id=old.id).update(**ended)
+    old.events.all().delete()
+    client = dial_as(alice)
+    client.subscribe(old, other, after=1)
+    while len(looked) < 3:
+        happen(other)
+        assert client.expect("command.event")["room"] == f"command:{other.id}"
+    assert read.count(old.id) == 1
+    assert looked[-1] == [other.id]
 
 
 def test_a_command_that_is_deleted_does_no_harm(alice, dial_as, monkeypatch):

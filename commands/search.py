@@ -1,0 +1,65 @@
+"""Search in commands: which texts hold a word and which have a tag, and the index that finds them."""
+
+import re
+from typing import Any
+
+from django.db.models import BooleanField, F, Func, JSONField, QuerySet, TextField, Value
+
+from commands.models import Command
+
+# `I`, `ı`, `İ` and `i` are alike for a search, and so are `ş` and `s`: whoever has no Turkish keyboard finds what was
+# written on one. And what `lower` makes of `I` would depend on the locale of the database.
+LETTERS, PLAIN = "İIıÇçĞğÖöŞşÜü", "iiiccggoossuu"
+_FOLDED = f"LOWER(TRANSLATE(%(expressions)s, '{LETTERS}', '{PLAIN}'))"
+
+# What an index of trigrams can look for: with less, it could not say where.
+SEARCHABLE = re.compile(r"[^\W_]{3}")
+
+# One index for all filters together: it goes through the one that lets least through. It holds only what has ended.
+# Then a row changes no more, so each command is put into it once, by a worker, and sending one costs nothing. Without a
+# list of what is pending, which every search would have to read through, and somebody would have to put in all at once.
+INDEX_NAME = "command_search"
+INDEX = f"""
+CREATE INDEX CONCURRENTLY {INDEX_NAME} ON commands_command USING gin (
+    user_id, ({_FOLDED % {"expressions": "text"}}) gin_trgm_ops, tags jsonb_path_ops, status, mode, persona
+) WITH (fastupdate = off) WHERE finished_at IS NOT NULL
+"""
+
+
+class Folded(Func):
+    """A text as the search sees it: small letters, and the Turkish ones without their marks."""
+
+    function = "LOWER"
+    output_field = TextField()
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template=_FOLDED, **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "%(expressions)s"
+        for letter, plain in zip(LETTERS, PLAIN, strict=True):
+            template = f"REPLACE({template}, '{letter}', '{plain}')"
+        return self.as_sql(compiler, connection, template=f"LOWER({template})", **context)
+
+
+class HasTag(Func):
+    """Whether a command has a tag."""
+
+    output_field = BooleanField()
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(F("tags"), Value([tag], output_field=JSONField()))
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="%(expressions)s", arg_joiner=" @> ", **context)
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "EXISTS (SELECT 1 FROM JSON_EACH(%(expressions)s, '$[0]'))"
+        return self.as_sql(
+            compiler, connection, template=template, arg_joiner=") WHERE value = JSON_EXTRACT(", **context
+        )
+
+
+def with_text(commands: QuerySet[Command], text: str) -> QuerySet[Command]:
+    """Return those whose text holds this one, whatever is a capital."""
+    return commands.alias(folded=Folded("text")).filter(folded__contains=Folded(Value(text)))
