@@ -1,6 +1,7 @@
 """What was measured, and the table of it."""
 
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 
 Row = tuple[str, str, str]
@@ -17,17 +18,20 @@ class Single:
     pings: list[float] = field(default_factory=list)
 
 
+Calls = Counter[str]  # of the services
+
+
 @dataclass
 class Burst:
-    """Seconds of many commands sent at once."""
+    """Many commands sent at once: seconds until all were accepted, and of each until it was completed.
+
+    `rate` is how many were completed per second, once none was sent any more.
+    """
 
     all_accepted: float
-    all_completed: float
+    rate: float
     each: list[float]
-
-    @property
-    def rate(self) -> float:
-        return len(self.each) / self.all_completed
+    calls: Calls
 
 
 @dataclass
@@ -76,7 +80,7 @@ class Figures:
     services: list[float]
     single: Single
     bursts: list[Burst]
-    no_op_tasks: list[float]
+    bare_commands: list[tuple[float, Calls]]
     web: dict[str, list[float]]
     statements: dict[str, int]
     session_check: SessionCheck
@@ -126,19 +130,23 @@ def single_rows(figures: Figures) -> list[Row]:
 
 
 def burst_rows(figures: Figures) -> list[Row]:
-    bursts = figures.bursts
-    name, rates = f"{len(bursts[0].each)} at once", [burst.rate for burst in bursts]
-    of_tasks = share(rates, figures.no_op_tasks, "the tasks")
-    of_bare_view = share_of_bare_view(statistics.median(rates), figures)
+    bursts, bare = figures.bursts, [rate for rate, _calls in figures.bare_commands]
+    at_once, rates = f"{len(bursts[0].each)} at once", [burst.rate for burst in bursts]
     accepted = statistics.median(burst.all_accepted for burst in bursts)
-    completed = statistics.median(burst.all_completed for burst in bursts)
     return [
-        ("Celery tasks that do nothing", per_second(figures.no_op_tasks), LIMIT),
-        (f"{name}, completed", f"{statistics.median(rates):.1f} /s", f"{of_tasks}, {of_bare_view}"),
-        (f"{name}, first `POST` to last answer", f"{accepted:.2f} s", ""),
-        (f"{name}, first `POST` to last completed", f"{completed:.2f} s", ""),
-        *percentiles(f"{name}, `POST` to completed", [seconds for burst in bursts for seconds in burst.each]),
+        ("a bare Celery task that makes a command's calls", f"{statistics.median(bare):.1f} /s", LIMIT),
+        (f"{at_once}, completed", f"{statistics.median(rates):.1f} /s", share(rates, bare, "the bare task")),
+        ("calls of the services for a command", *_calls_of_both(figures)),
+        (f"{at_once}, first `POST` to last answer", f"{accepted:.2f} s", ""),
+        *percentiles(f"{at_once}, `POST` to completed", [seconds for burst in bursts for seconds in burst.each]),
     ]
+
+
+def _calls_of_both(figures: Figures) -> tuple[str, str]:
+    commands = sum(len(burst.each) for burst in figures.bursts)
+    own = sum(burst.calls.total() for burst in figures.bursts) / commands
+    bare = sum(calls.total() for _rate, calls in figures.bare_commands) / commands
+    return f"{own:.2f}", f"{bare:.2f} of the bare task"
 
 
 def socket_rows(single: Single) -> list[Row]:

@@ -16,13 +16,13 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from benchmarks.figures import Burst, SessionCheck, Single
+from benchmarks.figures import Burst, Calls, SessionCheck, Single
 from benchmarks.load import Connection, Server, at_once, rate
-from benchmarks.system import BenchError, System
+from benchmarks.system import SERVICES, BenchError, System
 from commands.models import Command
 from commands.states import Status
 
-ROUNDS, WEB_ROUNDS, SINGLE_COMMANDS, AT_ONCE, NO_OP_TASKS = 3, 9, 30, 200, 1000
+ROUNDS, WEB_ROUNDS, SINGLE_COMMANDS, AT_ONCE = 3, 9, 30, 200
 CHECKS, CHECKS_WARM_UP = 3000, 200
 COMMANDS_PATH = "/api/v2/commands"
 BODY = {"text": "echo hello"}
@@ -121,26 +121,39 @@ def ask_services_directly(services: dict[str, str]) -> float:
 
 def burst(system: System, web: Server) -> Burst:
     """Send AT_ONCE commands at the same time, and wait until the last is completed."""
-    start, start_at = time.perf_counter(), datetime.now(UTC)
+    before, start = calls_of_services(system), time.perf_counter()
     answers = at_once(web, web.request("POST", COMMANDS_PATH, BODY), AT_ONCE)
-    accepted = time.perf_counter() - start
+    accepted, accepted_at = time.perf_counter() - start, datetime.now(UTC)
     commands = wait_until_completed(system, [UUID(answer["id"]) for answer in answers])
     ends = [command.finished_at for command in commands if command.finished_at]
     each = [(end - command.created_at).total_seconds() for command, end in zip(commands, ends, strict=True)]
-    return Burst(accepted, (max(ends) - start_at).total_seconds(), each)
+    later = sum(end > accepted_at for end in ends)
+    rate = later / (max(ends) - accepted_at).total_seconds() if later else 0.0
+    return Burst(accepted, rate, each, calls_of_services(system) - before)
 
 
-def no_op_tasks(system: System) -> float:
-    """Return how many tasks that do nothing a bare Celery worker does per second while they are sent."""
-    from benchmarks.bare_tasks import app, nothing  # noqa: PLC0415 - it reads the environment
+def bare_commands(system: System) -> tuple[float, Calls]:
+    """Let a bare Celery worker make the same calls for as many commands. Return how many it does per second."""
+    from benchmarks.bare_tasks import app, command  # noqa: PLC0415 - it reads the environment
 
     broker = redis.Redis.from_url(system.given["REDIS_URL"])
-    start = time.perf_counter()
+    before, start = calls_of_services(system), time.perf_counter()
     with app.producer_or_acquire() as producer:
-        for _ in range(NO_OP_TASKS):
-            nothing.apply_async(producer=producer)
-    system.wait_for("tasks to be done", lambda: not broker.llen("bare"))
-    return NO_OP_TASKS / (time.perf_counter() - start)
+        for _ in range(AT_ONCE):
+            callback_url = f"http://127.0.0.1:{system.ports['bare']}/bare"
+            command.apply_async([BODY["text"], system.services, callback_url], producer=producer)
+    system.wait_for("bare tasks to be done", lambda: broker.get("bare-tasks-done") == str(AT_ONCE).encode())
+    broker.delete("bare-tasks-done")
+    return AT_ONCE / (time.perf_counter() - start), calls_of_services(system) - before
+
+
+def calls_of_services(system: System) -> Calls:
+    """Return how often each call of the services was made so far, but for the questions after their health."""
+    calls = Calls()
+    for name in SERVICES:
+        made = httpx.get(f"{system.services[name]}/sandbox/stats", timeout=10).json()["requests"]
+        calls.update({f"{name} {call}": count for call, count in made.items() if call != "GET /health"})
+    return calls
 
 
 # --- The web alone --------------------------------------------------------------------------------------------------

@@ -14,16 +14,7 @@ import redis
 
 from benchmarks.figures import Figures, print_table
 from benchmarks.load import UnexpectedAnswerError
-from benchmarks.system import (
-    WORKERS,
-    BenchError,
-    System,
-    interrupt_on_signals,
-    option,
-    running_system,
-    say,
-    worker_processes,
-)
+from benchmarks.system import WORKERS, BenchError, System, interrupt_on_signals, option, running_system, say
 
 HISTORY = "history"
 
@@ -37,11 +28,11 @@ def measure_all(system: System) -> Figures:
     say("Measuring one command after the other ...")
     direct = [measure.ask_services_directly(system.services) for _ in range(measure.SINGLE_COMMANDS)]
     single = measure.single_commands(system, web)
-    bursts, no_op_tasks = [], []
+    bursts, bare_commands = [], []
     for number in range(1, measure.ROUNDS + 1):
         say(f"Measuring {measure.AT_ONCE} commands at once, round {number} of {measure.ROUNDS} ...")
         bursts.append(measure.burst(system, web))
-        no_op_tasks.append(measure.no_op_tasks(system))
+        bare_commands.append(measure.bare_commands(system))
     say("Measuring the web alone ...")
     # From here on nobody takes up the commands that are sent.
     system.stop("beat", *WORKERS, "bare worker")
@@ -53,7 +44,7 @@ def measure_all(system: System) -> Figures:
     say("Measuring calls of the services ...")
     system.stop("unchecked")
     client, balance = services.client_cost(system), services.balance(system)
-    return Figures(direct, single, bursts, no_op_tasks, rates, statements, session_check, client, balance)
+    return Figures(direct, single, bursts, bare_commands, rates, statements, session_check, client, balance)
 
 
 def measure_history(system: System) -> None:
@@ -73,7 +64,7 @@ def print_circumstances(system: System, load: float) -> None:
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {os.cpu_count()} cores, PostgreSQL {postgres}, Redis {redis_server}"
     )
     print(f"web: 1 process of {threads} threads (granian); ws: 1 (uvicorn); beat: 1")
-    print(f"workers: {worker_processes()} processes for {len(WORKERS)} queues (celery)")
+    print(f"workers: 1 process for each of {len(WORKERS)} queues (celery)")
     print("services: 3 stand-ins; and one process that asks. All of them share the machine.")
     print(f"Load of the machine before the run: {load:.1f}. Whatever else runs disturbs the figures.\n", flush=True)
 

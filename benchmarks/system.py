@@ -31,6 +31,8 @@ DEFAULT_DATABASE_URL = "postgres://postgres@127.0.0.1:5432/postgres"
 START_SECONDS = 60.0
 SERVICES = ("segmentation", "runner", "archive")
 WORKERS = tuple(f"worker-{queue}" for queue in (*SERVICES, "control"))
+# Of an option that comes twice, the last counts.
+ONE_PROCESS = ("--concurrency=1",)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -149,10 +151,6 @@ def option(role: str, name: str) -> str:
     return words[words.index(name) + 1]
 
 
-def worker_processes() -> int:
-    return sum(int(option(role, "--concurrency")) for role in WORKERS)
-
-
 def wait_for(what: str, is_there: Callable[[], bool], children: list[Child], seconds: float = START_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not is_there():
@@ -166,7 +164,7 @@ def wait_for(what: str, is_there: Callable[[], bool], children: list[Child], sec
 
 
 class System:
-    """The processes of one run, on ports of their own. As in production, but with one web process (see `start`)."""
+    """The processes of one run, on ports of their own. As in production, but with one process of each kind."""
 
     def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
         self.folder = folder
@@ -195,7 +193,7 @@ class System:
         self.start_web("web", "gateway.wsgi")
         self._start("ws", [*command_of("ws"), *self._address("ws")])
         for role in WORKERS:
-            self._start(role, command_of(role))
+            self._start(role, [*command_of(role), *ONE_PROCESS])
         self._start("beat", [*command_of("beat"), f"--schedule={self.folder}/schedule"])
         self.wait_for("the system to be ready", lambda: all(self._answers(role) for role in ("web", "ws")))
 
@@ -204,8 +202,8 @@ class System:
         self.given["BARE_ANSWER"] = answer
         self.start_web("bare", "benchmarks.bare")
         worker = [word.replace("--app=gateway", "--app=benchmarks.bare_tasks") for word in command_of(WORKERS[0])]
-        # Of an option that comes twice, the last counts. The gateway's workers write no line for a task either.
-        given = ["--queues=bare", f"--concurrency={worker_processes()}", "--loglevel=WARNING"]
+        # The gateway's workers write no line for a task either.
+        given = ["--queues=bare", *ONE_PROCESS, "--loglevel=WARNING"]
         self._start("bare worker", [*worker, *given], like=WORKERS[0])
         self.wait_for("the bare view", lambda: self._answers("bare", "/bare"))
 

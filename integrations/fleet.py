@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from hashlib import sha1
 from typing import Any, TypeVar
 
 from django_redis import get_redis_connection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ class Script:
 
     def __init__(self, source: str) -> None:
         self._source = source
+        self._name = sha1(source.encode(), usedforsecurity=False).hexdigest()  # by which Redis knows it
 
     def __call__(self, redis: Any, keys: Iterable[str], *values: str | float) -> Any:
-        return redis.register_script(self._source)(keys=list(keys), args=values)  # tells Redis the source if need be
+        keys = list(keys)
+        try:
+            return redis.evalsha(self._name, len(keys), *keys, *values)
+        except NoScriptError:
+            return redis.eval(self._source, len(keys), *keys, *values)  # it knows it from now on

@@ -12,7 +12,7 @@ from commands.failures import is_retryable
 from commands.leases import lease_renew
 from commands.models import Command, Outcome, StageRun
 from commands.queue import turn_of
-from commands.states import Stage, Status
+from commands.states import STATUS_OF, Stage, Status
 from commands.transitions import StaleCommandError, command_event, command_transition
 from gateway.rows import insert, select, update
 from integrations.clients.errors import (
@@ -24,6 +24,7 @@ from integrations.clients.errors import (
     TransientError,
 )
 
+BEGUN = 5  # percent
 MAX_INVALID = 3
 FIRST_RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 8.0
@@ -97,12 +98,21 @@ def last_failed_instance(runs: list[StageRun]) -> str | None:
 
 
 def begin_run(command: Command, stage: Stage, attempt: int, instance: str) -> StageRun:
-    """Open the next try. The key is the same for every try: a service does the work once."""
+    """Open the next try; with the first of all, the command leaves the queue.
+
+    The key is the same for every try: a service does the work once.
+    """
     lease_renew(command)
     run = StageRun(
         command=command, stage=stage, attempt=attempt, instance=instance, idempotency_key=f"{command.id}:{stage}"
     )
-    insert(run)
+    if command.status != Status.QUEUED:
+        insert(run)
+        return run
+    with transaction.atomic():
+        begun = max(command.progress, BEGUN)
+        command_transition(command, STATUS_OF[stage], lease_owner=command.lease_owner, progress=begun)
+        insert(run)
     return run
 
 

@@ -25,8 +25,8 @@ from commands.models import Command, Outcome
 from commands.pipeline.attempts import command_fail, finish_run, runs_of, unfinished
 from commands.pipeline.cancellation import cancel_step
 from commands.pipeline.stage import stage_step
-from commands.states import STATUS_OF, Stage, Status
-from commands.transitions import StaleCommandError, command_transition
+from commands.states import Stage, Status
+from commands.transitions import StaleCommandError
 from gateway.request_id import request_id
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ BUDGET_SECONDS = 3.0
 MAX_DEATHS = 3
 # After a service was found busy, for so long this process hands nothing over that waits for the same.
 BUSY_SECONDS = 0.2
-BEGUN = 5  # percent
 
 _busy_until: dict[tuple[Stage, str], float] = {}  # by target; "" is any service of the stage
 
@@ -137,11 +136,7 @@ def _step(command: Command) -> datetime | None:
         return cancel_step(command)
     if deadline_enforce(command=command):  # before the sweep does: nothing is begun that should not be
         return None
-    if command.status == Status.QUEUED:
-        first = STATUS_OF[Stage(command.stage or Stage.SEGMENTATION)]
-        command_transition(command, first, lease_owner=command.lease_owner, progress=max(command.progress, BEGUN))
-        return None
-    return stage_step(command, Stage(str(command.stage)))
+    return stage_step(command, command.work_stage)
 
 
 def _poisoned(command: Command) -> None:

@@ -55,7 +55,7 @@ MAX_POLL_SECONDS = 10.0
 
 def stage_step(command: Command, stage: Stage) -> datetime | None:
     """Take one step. Return when to look again, or None if the command moved on or ended."""
-    runs = runs_of(command, stage)
+    runs = [] if command.status == Status.QUEUED else runs_of(command, stage)
     run = open_run(runs)
     if run is None:
         return _submit(command, stage, runs)
@@ -87,9 +87,8 @@ def _submit(command: Command, stage: Stage, runs: list[StageRun]) -> datetime | 
         return client.submit(spec.request(command), idempotency_key=run.idempotency_key)
 
     look_again_at = _guarded(command, run, client, submit)
-    if look_again_at is None or not run.remote_id or not POLLS_AT_ONCE:
-        return look_again_at
-    return _guarded(command, run, client, lambda: client.report(run.remote_id))
+    is_accepted = run.polls == 1 and run.unanswered_since is None
+    return _report(command, run, client) if is_accepted and POLLS_AT_ONCE else look_again_at
 
 
 def _ask(command: Command, run: StageRun) -> datetime | None:
@@ -97,6 +96,10 @@ def _ask(command: Command, run: StageRun) -> datetime | None:
         client = client_of(run)
     except TransientError as error:
         return run_unanswered(command, run, failure_of(Stage(run.stage), error))
+    return _report(command, run, client)
+
+
+def _report(command: Command, run: StageRun, client: StageClient[Any]) -> datetime | None:
     lease_renew(command)
     return _guarded(command, run, client, lambda: client.report(run.remote_id))
 

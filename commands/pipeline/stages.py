@@ -1,6 +1,7 @@
 """What is particular to each of the three stages: what is sent, what is made of the file that comes back."""
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -10,9 +11,10 @@ from commands.callbacks import callback_token
 from commands.models import Command, CommandResult, Outcome, StageRun
 from commands.results import result_of
 from commands.states import Stage, Status
-from files.formats import parse_alt, parse_atlas, parse_last
+from files.formats import AltDocument, parse_alt, parse_atlas, parse_last
 from files.models import Kind, StoredFile
 from files.selectors import file_text
+from gateway.rows import select
 from integrations.clients.archive import ArchiveRequest
 from integrations.clients.runner import RunRequest
 from integrations.clients.segmentation import SegmentRequest
@@ -80,11 +82,11 @@ class RunnerStage(StageSpec):
     progress_after = AFTER_RUN
 
     def request(self, command: Command) -> RunRequest:
-        assert command.alt_file is not None  # noqa: S101 - the segmentation stage ends with one
+        file = _file_of(command, "alt_file")
         path = reverse("runner-callback", args=[callback_token(command.id, Stage.RUNNER)])
         return RunRequest(
-            alt_file_id=_file_id(command, command.alt_file, made_by=Stage.SEGMENTATION),
-            alt_content=parse_alt(file_text(command.alt_file)).to_tasks_json(),
+            alt_file_id=_file_id(command, file, made_by=Stage.SEGMENTATION),
+            alt_content=_alt(file).to_tasks_json(),
             mode=command.mode,
             persona=command.persona,
             priority=command.priority,
@@ -93,8 +95,7 @@ class RunnerStage(StageSpec):
         )
 
     def read(self, command: Command, text: str) -> CommandResult:
-        assert command.alt_file is not None  # noqa: S101 - the segmentation stage ends with one
-        return result_of(command, parse_alt(file_text(command.alt_file)), parse_last(text))
+        return result_of(command, _alt(_file_of(command, "alt_file")), parse_last(text))
 
 
 class ArchiveStage(StageSpec):
@@ -104,8 +105,8 @@ class ArchiveStage(StageSpec):
     progress_after = AFTER_ARCHIVE
 
     def request(self, command: Command) -> ArchiveRequest:
-        assert command.last_file is not None  # noqa: S101 - the runner stage ends with one
-        text = file_text(command.last_file)
+        file = _file_of(command, "last_file")
+        text = file_text(file)
         given = command.metadata if command.only_stage else {}  # of a whole command, the segmentation service got it
         metadata = given | {
             "success_rate": parse_last(text).success_rate,
@@ -113,7 +114,7 @@ class ArchiveStage(StageSpec):
             "command_id": str(command.id),
             "user_id": str(command.user_id),
         }
-        return ArchiveRequest(_file_id(command, command.last_file, made_by=Stage.RUNNER), text, metadata)
+        return ArchiveRequest(_file_id(command, file, made_by=Stage.RUNNER), text, metadata)
 
     def read(self, command: Command, text: str) -> None:
         parse_atlas(text)
@@ -126,6 +127,22 @@ STAGES: dict[Stage, StageSpec] = {
 }
 
 
+def _file_of(command: Command, name: str) -> StoredFile:
+    """Return the file that an earlier stage ended with, or that a step was given. It is read once."""
+    if name not in command._state.fields_cache:  # noqa: SLF001 - where Django keeps it
+        [file] = select(StoredFile, {"id": getattr(command, f"{name}_id")})
+        setattr(command, name, file)
+    file = getattr(command, name)
+    assert isinstance(file, StoredFile)  # noqa: S101 - the stage ended with one
+    return file
+
+
+@lru_cache(maxsize=1)
+def _alt(file: StoredFile) -> AltDocument:
+    """Return what a file says. Often it is asked twice for the same: for what is sent, and for what is made of it."""
+    return parse_alt(file_text(file))
+
+
 def _file_id(command: Command, file: StoredFile, *, made_by: Stage) -> str:
     """Return the name under which the service of an earlier stage keeps the file; ours, if there was no such stage.
 
@@ -133,8 +150,8 @@ def _file_id(command: Command, file: StoredFile, *, made_by: Stage) -> str:
     """
     if command.only_stage:
         return str(file.id)
+    for run in select(StageRun, {"command": command, "stage": made_by, "outcome": Outcome.SUCCEEDED}):
+        return run.remote_file_id  # a stage succeeds once
     made = StageRun.objects.filter(stage=made_by, outcome=Outcome.SUCCEEDED)
-    run = made.filter(command=command).last()
-    if run is None:
-        run = made.filter(**{f"command__{STAGES[made_by].file_field}": file}).last()
-    return run.remote_file_id if run else str(file.id)
+    first = made.filter(**{f"command__{STAGES[made_by].file_field}": file}).last()
+    return first.remote_file_id if first else str(file.id)
