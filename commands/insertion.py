@@ -3,6 +3,7 @@
 What commands.limits, a transaction and two `save()` do by six statements, PostgreSQL is sent at once: one round trip.
 """
 
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db import connection, models, transaction
 
 from commands.limits import hold_beyond_limit, limit_of, lock_of
 from commands.models import Command, CommandEvent
+from gateway.rows import insert
 
 _IN_FLIGHT = "(SELECT count(*) FROM commands_command WHERE user_id = %s AND NOT held AND finished_at IS NULL)"
 # Whoever is below the limit waits for the lock, and says so to the next statement, which counts again.
@@ -22,10 +24,10 @@ def insert_command(command: Command, event: CommandEvent) -> None:
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
         _insert_at_once(command, event)
         return
-    with transaction.atomic():
+    with nullcontext() if connection.in_atomic_block else transaction.atomic():
         hold_beyond_limit(command)
-        command.save(force_insert=True)
-        event.save(force_insert=True)
+        insert(command)
+        insert(event)
 
 
 def _insert_at_once(command: Command, event: CommandEvent) -> None:
@@ -35,9 +37,7 @@ def _insert_at_once(command: Command, event: CommandEvent) -> None:
         # What is sent as one text is one transaction.
         cursor.execute(f"{_LOCK}; {_statement()}", [lock_of(command.user_id), *counted, *values])
         cursor.nextset()
-        command.held, *number = cursor.fetchone()
-    if number:
-        [event.pk] = number
+        [command.held] = cursor.fetchone()
     for row in (command, event):
         row._state.adding, row._state.db = False, connection.alias  # noqa: SLF001 - as save() leaves it
 
@@ -55,19 +55,17 @@ def _values(row: models.Model, **others: tuple[Any, ...]) -> list[Any]:
 
 @cache
 def _written(model: type[models.Model]) -> list[Any]:
-    fields = model._meta.local_concrete_fields  # noqa: SLF001 - Django's documented API of models
-    return [field for field in fields if not isinstance(field, models.AutoField)]
+    return list(model._meta.local_concrete_fields)  # noqa: SLF001 - public by its documentation
 
 
 @cache
 def _statement() -> str:
     command, event = _insert(Command, held=f"({_IS_HELD})"), _insert(CommandEvent)
-    number = ", id" if isinstance(CommandEvent._meta.pk, models.AutoField) else ""  # noqa: SLF001 - the same
-    return f"WITH command AS ({command} RETURNING held) {event} RETURNING (SELECT held FROM command){number}"  # noqa: S608
+    return f"WITH command AS ({command} RETURNING held) {event} RETURNING (SELECT held FROM command)"  # noqa: S608
 
 
 def _insert(model: type[models.Model], **others: str) -> str:
     fields = _written(model)
     columns = ", ".join(connection.ops.quote_name(field.column) for field in fields)
     places = ", ".join(others.get(field.name, "%s") for field in fields)
-    return f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({places})"  # noqa: S608, SLF001 - names of ours
+    return f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({places})"  # noqa: S608, SLF001 - names of the models

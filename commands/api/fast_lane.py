@@ -41,7 +41,7 @@ _COMMAND_PATH = re.compile(rf"{LIST_PATH}/({UUIDConverter.regex})")
 _ACCEPTED = (None, "*/*", "application/json", "application/json, text/plain, */*")
 _JSON = ("application/json", "application/json; charset=utf-8", "application/json;charset=UTF-8")
 # What makes a request special, whatever it says.
-_SPECIAL = ("HTTP_COOKIE", "HTTP_IDEMPOTENCY_KEY", "HTTP_TRANSFER_ENCODING")
+_SPECIAL = ("HTTP_IDEMPOTENCY_KEY", "HTTP_TRANSFER_ENCODING")
 _BEARER = re.compile(r"Bearer ([\w.-]+)")
 
 
@@ -59,7 +59,9 @@ class FastLaneMiddleware:
 
 def _answer(request: HttpRequest) -> HttpResponse | None:
     meta, path = request.META, request.path_info
-    if not path.startswith(LIST_PATH) or meta.get("QUERY_STRING") or any(name in meta for name in _SPECIAL):
+    if not path.startswith(LIST_PATH) or any(name in meta for name in _SPECIAL):
+        return None
+    if meta.get("QUERY_STRING") or meta.get("HTTP_COOKIE"):
         return None
     bearer = _BEARER.fullmatch(meta.get("HTTP_AUTHORIZATION", ""))
     if bearer is None or bearer[1].startswith(API_KEY_START) or meta.get("HTTP_ACCEPT") not in _ACCEPTED:
