@@ -64,7 +64,7 @@ class _Script:
             _forget_own_client()
             return self._run(keys, args)
 
-    def _run(self, keys: list[str], args: tuple[object, ...]) -> Any:
+    def _run(self, keys: list[str], args: tuple[Any, ...]) -> Any:
         client = _own_client()
         try:
             return client.evalsha(self._sha1, len(keys), *keys, *args)
