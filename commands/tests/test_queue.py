@@ -159,6 +159,7 @@ def test_the_sweep_makes_up_for_messages_that_were_lost(alice, sandbox, monkeypa
 
 
 def test_a_worker_that_finds_more_than_it_takes_calls_another_once(alice, sandbox, monkeypatch):
+    monkeypatch.setattr(engine, "BUDGET_SECONDS", 600)
     woken = []
     for _ in range(4):
         send(alice)
@@ -182,8 +183,9 @@ def test_a_worker_whose_time_is_over_leaves_the_rest_to_another_message(alice, s
 # --- A service that is busy -----------------------------------------------------------------------------------------
 
 
-def test_when_places_get_free_the_highest_priority_is_the_first_to_try(alice, sandbox, settings):
+def test_when_places_get_free_the_highest_priority_is_the_first_to_try(alice, sandbox, settings, monkeypatch):
     settings.SERVICE_MAX_IN_FLIGHT = 1
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 600)
     normal, urgent = send(alice, ago=10), None
     with protected(sandbox.segmentation.url, "GET"):
         engine.work(Stage.SEGMENTATION)  # ends, though what it could not hand over is due
@@ -211,6 +213,7 @@ def test_what_waits_for_a_busy_instance_holds_up_no_other(alice):
 # --- The plan of the claim ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a hundred thousand rows
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="reads its plan")
 def test_the_claim_reads_a_few_rows_of_a_hundred_thousand(alice):
     model = send(alice)
