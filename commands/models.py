@@ -59,7 +59,7 @@ class Command(models.Model):
         db_default="",  # the release before this one inserts rows too, while both run
     )  # fmt: skip
     deadline = models.DateTimeField(
-        null=True, blank=True, help_text=_("not begun by then, it fails; not finished, it is cancelled")
+        null=True, blank=True, help_text=_("not begun by then, it fails; else, it is stopped")
     )
     request_id = models.CharField(max_length=100, blank=True)
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001 - NULLs do not collide
@@ -73,11 +73,7 @@ class Command(models.Model):
         help_text=_("a step by itself: this stage is done, and no other"),
     )
     begins_with = models.CharField(  # noqa: DJ001 - null: with the first
-        max_length=12,
-        choices=Stage.choices,
-        null=True,
-        blank=True,
-        help_text=_("the stage that a retry goes on with: the one before was done for the command that it repeats"),
+        max_length=12, choices=Stage.choices, null=True, blank=True, help_text=_("the stage that a retry goes on with")
     )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     stage = models.CharField(max_length=12, choices=Stage.choices, null=True, blank=True)  # noqa: DJ001 - null in the API

@@ -23,12 +23,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='command',
             name='begins_with',
-            field=models.CharField(blank=True, choices=[('segmentation', 'segmentation'), ('runner', 'runner'), ('archive', 'archive')], help_text='the stage that a retry goes on with: the one before was done for the command that it repeats', max_length=12, null=True),
+            field=models.CharField(blank=True, choices=[('segmentation', 'segmentation'), ('runner', 'runner'), ('archive', 'archive')], help_text='the stage that a retry goes on with', max_length=12, null=True),
         ),
         migrations.AlterField(
             model_name='command',
             name='deadline',
-            field=models.DateTimeField(blank=True, help_text='not begun by then, it fails; not finished, it is cancelled', null=True),
+            field=models.DateTimeField(blank=True, help_text='not begun by then, it fails; else, it is stopped', null=True),
         ),
         migrations.AddIndex(
             model_name='command',
