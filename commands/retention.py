@@ -121,7 +121,7 @@ def _prune_batch(each: Due, batch: int) -> tuple[int, bool]:
             rule.deleted += count
             rule.save(update_fields=["done_at", "done_id", "deleted"])
     except IntegrityError as error:  # a retry or a step has just begun to work on one of the files
-        logger.info("old: tried again later: %s", error)
+        logger.warning("old: tried again later: %s", error)
         return 0, False
     return count, has_more
 

@@ -10,7 +10,6 @@ from django.db import connection, connections, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from commands import tasks
 from commands.models import Command, CommandEvent
 from commands.partitions import DEFAULT, MONTHS_AHEAD, TABLE, Month, month_drop, months, months_make
 from gateway.ids import first_id_at, moment_of, new_id
@@ -106,7 +105,7 @@ class TestMonthsAhead:
         old = command_made_at(MARCH.start + timedelta(days=9), alice, events=3)
         new = command_made_at(timezone.now(), alice)
         assert rows_in(DEFAULT) == 4
-        tasks.make_months()
+        months_make()
         assert (rows_in(DEFAULT), rows_in(MARCH.table)) == (0, 3)
         assert "no partition" not in caplog.text
         assert [old.events.count(), new.events.count()] == [3, 1]
@@ -115,7 +114,7 @@ class TestMonthsAhead:
     def test_an_id_that_tells_no_time_is_taken_in_too(self, alice, caplog):
         Command.objects.create(id=UUID(int=2**127), user=alice, due_at=timezone.now())
         CommandEvent.objects.create(command_id=UUID(int=2**127), seq=1, event="queued", status="queued", progress=0)
-        tasks.make_months()
+        months_make()
         assert rows_in(DEFAULT) == 1
         assert "no partition" in caplog.text
 
