@@ -14,6 +14,7 @@ from gateway.ids import new_id
 from integrations.clients.errors import Reason
 
 MAX_PERSONA = 64
+_ENDED_BADLY = [Status.FAILED, Status.CANCELLED]
 
 
 class Mode(models.TextChoices):
@@ -156,16 +157,10 @@ class Command(models.Model):
             ),
             models.Index(fields=["finished_at"], name="command_ended", condition=Q(finished_at__isnull=False)),
             # What is rare is found at once in the admin pages, and what is not, by the primary key.
-            models.Index(
-                fields=["status", "-id"],
-                name="command_ended_badly",
-                condition=Q(status__in=[Status.FAILED, Status.CANCELLED]),
-            ),
+            models.Index(fields=["status", "-id"], name="command_ended_badly", condition=Q(status__in=_ENDED_BADLY)),
             models.Index(fields=["error_code", "-id"], name="command_with_error", condition=~Q(error_code="")),
             models.Index(fields=["mode", "-id"], name="command_of_rare_mode", condition=~Q(mode=Mode.NORMAL)),
-            models.Index(
-                fields=["priority", "-id"], name="command_of_rare_priority", condition=~Q(priority=Priority.NORMAL)
-            ),
+            models.Index(fields=["priority", "-id"], name="command_of_rare_priority", condition=~Q(priority="normal")),
             # What is searched for is found by `command_search` (migration 0012), on PostgreSQL.
         ]
 
