@@ -7,11 +7,9 @@ has one writer, threads stop where a service is called. What fails is shrunk, an
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from commands.models import Command, StageRun
 from commands.tests.fake_services import ANSWERS
 from commands.tests.interleaving import Turns
 from commands.tests.state_machine import EVENTS, OF_THREADS, OTHERS, THREADS, Other, Run, Schedule
@@ -72,65 +70,3 @@ def test_every_promise_holds_in_any_interleaving(alice, turns, schedule):
 @given(schedule=schedules)
 def test_every_promise_holds_in_very_many_interleavings(alice, turns, schedule):
     hold(turns, alice, schedule)
-
-
-def forget(monkeypatch, *names):
-    """Leave conditions out of all queries for commands."""
-    given_filter = Command.objects.filter
-
-    def fewer(*conditions, **by_name):
-        return given_filter(*conditions, **{name: value for name, value in by_name.items() if name not in names})
-
-    monkeypatch.setattr(Command.objects, "filter", fewer)
-
-
-def do_not_compare_the_status(monkeypatch):
-    forget(monkeypatch, "status")
-
-
-def do_not_name_the_holder_of_the_lease(monkeypatch):
-    forget(monkeypatch, "lease_owner")
-
-
-def take_the_try_before_the_command(monkeypatch):
-    """A callback then has the try and wants the command, while a worker has the command and wants the try."""
-    monkeypatch.setattr(Command.objects, "select_for_update", lambda **_options: Command.objects.none())
-
-
-def make_a_new_key_for_each_try(monkeypatch):
-    create = StageRun.objects.create
-
-    def create_with_other_key(*, idempotency_key, **values):
-        return create(idempotency_key=f"{idempotency_key}:{values['attempt']}", **values)
-
-    monkeypatch.setattr(StageRun.objects, "create", create_with_other_key)
-
-
-def do_not_end_the_try(monkeypatch):
-    monkeypatch.setattr("commands.pipeline.cancellation.finish_run", lambda *_args, **_values: None)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="some show only where transactions run at the same time")
-@pytest.mark.parametrize(
-    "plant",
-    [
-        do_not_compare_the_status,
-        do_not_name_the_holder_of_the_lease,
-        take_the_try_before_the_command,
-        make_a_new_key_for_each_try,
-        do_not_end_the_try,
-    ],
-)
-def test_a_mistake_is_found(alice, turns, monkeypatch, plant):
-    plant(monkeypatch)
-
-    @settings(for_threads, max_examples=MANY_EXAMPLES, phases=[Phase.generate], report_multiple_bugs=False)
-    @given(schedule=schedules)
-    def holds(schedule):
-        hold(turns, alice, schedule)
-
-    with pytest.raises(AssertionError) as found:
-        holds()
-    print(found.value)  # noqa: T201 - what was found, for who runs it with -s
