@@ -35,7 +35,7 @@ proof: $(DEV_STAMP) ## the slow tests: proofs by chaos and load, minutes long (A
 drill: $(DEV_STAMP) ## let everything fail while commands run: none may be lost or done twice (ARGS, DATABASE_URL)
 	@exec $(BIN)/python -m tests.drill $(ARGS)
 
-bench: $(DEV_STAMP) ## measure the speed on PostgreSQL and Redis, beside limits of this machine (ARGS=history, DATABASE_URL, REDIS_URL)
+bench: $(DEV_STAMP) ## measure the speed on PostgreSQL and Redis, beside limits of this machine (ARGS, DATABASE_URL, REDIS_URL)
 	@exec $(BIN)/python -m benchmarks.run $(ARGS)
 
 translations: $(DEV_STAMP) ## collect the strings into locale/*/django.po and compile it
