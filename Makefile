@@ -38,7 +38,7 @@ drill: $(DEV_STAMP) ## let everything fail while commands run: none may be lost 
 chaos: $(DEV_STAMP) ## kill anything at any moment while 500 commands run, and hold every promise (ARGS, DATABASE_URL)
 	@exec $(BIN)/python -m tests.drill.chaos $(ARGS)
 
-bench: $(DEV_STAMP) ## measure the speed on PostgreSQL and Redis, beside limits of this machine (ARGS=history, DATABASE_URL, REDIS_URL)
+bench: $(DEV_STAMP) ## measure the speed on PostgreSQL and Redis, beside limits of this machine (ARGS, DATABASE_URL, REDIS_URL)
 	@exec $(BIN)/python -m benchmarks.run $(ARGS)
 
 translations: $(DEV_STAMP) ## collect the strings into locale/*/django.po and compile it
