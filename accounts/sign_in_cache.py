@@ -21,6 +21,8 @@ itself (accounts.access), or it is noticed as late as that.
 
 import json
 import logging
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -30,6 +32,8 @@ from typing import Any
 from uuid import UUID
 
 from django_redis import get_redis_connection
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from gateway.ids import new_id
@@ -55,9 +59,17 @@ class _Script:
 
     def __call__(self, keys: list[str], *args: object) -> Any:
         try:
-            return _redis().evalsha(self._sha1, len(keys), *keys, *args)
+            return self._run(keys, args)
+        except RedisConnectionError:  # it broke while nobody used it; none of the scripts does harm when it runs twice
+            _forget_own_client()
+            return self._run(keys, args)
+
+    def _run(self, keys: list[str], args: tuple[Any, ...]) -> Any:
+        client = _own_client()
+        try:
+            return client.evalsha(self._sha1, len(keys), *keys, *args)
         except NoScriptError:  # a new Redis
-            return _redis().eval(self._text, len(keys), *keys, *args)
+            return client.eval(self._text, len(keys), *keys, *args)
 
 
 # An entry is its own id, the id of its epoch, and JSON. A mark is only an id, a hold an exclamation mark.
@@ -76,6 +88,15 @@ if not epoch then
 end
 local time = redis.call('TIME')
 return {epoch, string.sub(entry, 1, #epoch), time[1] * 1000 + math.floor(time[2] / 1000)}
+""")
+# Of somebody known, the entry and what is at another key; nothing of anybody else.
+_read_beside = _Script("""
+local epoch = redis.call('GETEX', KEYS[1], 'PX', ARGV[1])
+local entry = redis.call('GET', KEYS[2]) or ''
+if not epoch or string.sub(entry, #epoch + 1, 2 * #epoch) ~= epoch or redis.call('EXISTS', KEYS[3]) == 1 then
+    return {}
+end
+return {string.sub(entry, 2 * #epoch + 1), redis.call('GET', KEYS[4]) or ''}
 """)
 _write = _Script("""
 local time = redis.call('TIME')
@@ -116,6 +137,22 @@ def read(credential_id: UUID) -> tuple[Any, Glance | None]:
         return json.loads(answer), None
     except (ValueError, RecursionError):
         return None, None
+
+
+def read_beside(credential_id: UUID, key: str) -> tuple[bytes, bytes] | None:
+    """Return what `read` would, as JSON, and what is at another key, empty if nothing is. One round trip for both.
+
+    None if nothing is remembered of the credential.
+    """
+    if time.monotonic() < _believe_again_at:
+        return None
+    keys = [_EPOCH_KEY, _key(credential_id), _HOLD_KEY, key]
+    try:
+        answer = _read_beside(keys, int(EPOCH_SECONDS * 1000))
+    except RedisError as error:
+        _doubt(error)
+        return None
+    return (answer[0], answer[1]) if answer else None
 
 
 def write(credential_id: UUID, glance: Glance | None, known: dict[str, Any]) -> None:
@@ -220,6 +257,28 @@ def _doubt(error: RedisError) -> None:
 
 def _redis() -> Any:
     return get_redis_connection("default")
+
+
+class _Own(threading.local):
+    client: Redis | None = None
+
+
+_own = _Own()
+
+
+def _forget_own_client() -> None:
+    _own.client = None
+
+
+os.register_at_fork(after_in_child=_forget_own_client)  # the connection is the parent's
+
+
+def _own_client() -> Redis:
+    """Return a client with a connection of this thread alone: to take one from the pool costs as much as a question."""
+    pool = _redis().connection_pool
+    if _own.client is None or _own.client.connection_pool is not pool:
+        _own.client = Redis(connection_pool=pool, single_connection_client=True)
+    return _own.client
 
 
 def _key(credential_id: UUID) -> str:

@@ -104,10 +104,11 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def web_rows(figures: Figures) -> list[Row]:
-    bare, get, post = (figures.web[name] for name in ("bare", "GET", "POST"))
+    bare, get, unfinished, post = (figures.web[name] for name in ("bare", "GET", "GET unfinished", "POST"))
     return [
         ("bare Django view", per_second(bare), LIMIT),
         ("`GET command`", per_second(get), share(get, bare, BARE_VIEW)),
+        ("`GET command`, not finished", per_second(unfinished), share(unfinished, bare, BARE_VIEW)),
         ("`POST command`, no worker running", per_second(post), share(post, bare, BARE_VIEW)),
         ("`GET command` without the session check: p50", milliseconds(figures.session_check.unchecked, 50), LIMIT),
         (

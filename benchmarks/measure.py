@@ -160,12 +160,14 @@ def calls_of_services(system: System) -> Calls:
 
 
 def web_rates(system: System, web: Server, command: str) -> dict[str, list[float]]:
-    """Return requests per second, round by round: the bare view, reading a command, sending one."""
-    bare = Server(system.ports["bare"])
+    """Return requests per second, round by round: the bare view, reading commands, sending one."""
+    bare, post = Server(system.ports["bare"]), web.request("POST", COMMANDS_PATH, BODY)
+    unfinished = at_once(web, post, 1)[0]["id"]
     asked = {
         "bare": (bare, bare.request("GET", "/bare")),
         "GET": (web, web.request("GET", command)),
-        "POST": (web, web.request("POST", COMMANDS_PATH, BODY)),
+        "GET unfinished": (web, web.request("GET", f"{COMMANDS_PATH}/{unfinished}")),
+        "POST": (web, post),
     }
     # In turn and often, so that whatever else runs on the machine disturbs all of them alike.
     rounds = [{name: rate(*what) for name, what in asked.items()} for _ in range(WEB_ROUNDS)]

@@ -20,7 +20,7 @@ from accounts.permissions import user_roles
 from commands.claims import let_go, lock_if_below
 from commands.models import Command, CommandLimit
 from commands.states import Stage
-from gateway.locks import transaction_lock
+from gateway.locks import lock_number, transaction_lock
 
 # So long a process does not see a new limit, or a new role of a user.
 REMEMBERED = 5.0
@@ -73,6 +73,11 @@ def hold_beyond_limit(*commands: Command) -> None:
     free = limit - in_flight(user_id) if is_below else 0
     for place, command in enumerate(commands):
         command.held = place >= free
+
+
+def lock_of(user_id: UUID) -> int:
+    """Return the number of the lock that whoever adds to what a user has in flight holds, below the limit."""
+    return lock_number(_lock_name(user_id))
 
 
 def _lock_name(user_id: UUID) -> str:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict
 from typing import Any
@@ -73,8 +74,7 @@ def command_store(
     """
     _make_due(command)
     try:
-        with transaction.atomic():
-            hold_beyond_limit(command)
+        with nullcontext() if file is None and result is None else transaction.atomic():
             if file is not None:
                 file.save(force_insert=True)
             first_event(command, data=data)

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from commands.dispatch import wake
 from commands.events import event_broadcast_on_commit
+from commands.insertion import insert_command
 from commands.limits import let_next_go
 from commands.models import Command, CommandEvent
 from commands.queue import turn_of
@@ -66,10 +67,11 @@ def command_event(
 
 def first_event(command: Command, *, data: dict[str, Any] | None = None) -> CommandEvent:
     """Save a new command together with its first event."""
-    with _one_transaction():
-        command.last_seq = 1
-        insert(command)
-        return _event(command, str(command.status), data or {})
+    command.last_seq = 1
+    event = _event_of(command, str(command.status), data or {})
+    insert_command(command, event)
+    event_broadcast_on_commit(event)
+    return event
 
 
 def first_events(commands: Sequence[Command]) -> None:
@@ -133,7 +135,14 @@ def _set(command: Command, changes: dict[str, Any]) -> None:
 
 
 def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
-    recorded = CommandEvent(
+    recorded = _event_of(command, event, data)
+    insert(recorded)
+    event_broadcast_on_commit(recorded)
+    return recorded
+
+
+def _event_of(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
+    return CommandEvent(
         command=command,
         seq=command.last_seq,
         event=event,
@@ -142,6 +151,3 @@ def _event(command: Command, event: str, data: dict[str, Any]) -> CommandEvent:
         progress=command.progress,
         data=data,
     )
-    insert(recorded)
-    event_broadcast_on_commit(recorded)
-    return recorded

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID
@@ -39,8 +40,13 @@ def client_address(peer: str | None, forwarded: Iterable[str]) -> str | None:
     if settings.NUM_PROXIES:
         entries = [entry.strip() for header in forwarded for entry in header.split(",")]
         peer = entries[-settings.NUM_PROXIES] if len(entries) >= settings.NUM_PROXIES else peer
+    return _read_address(peer or "")
+
+
+@lru_cache(maxsize=4096)
+def _read_address(written: str) -> str | None:
     try:
-        address = ip_address(_without_port(peer or ""))
+        address = ip_address(_without_port(written))
     except ValueError:
         return None
     # A mapped address is one of version 4; and which of the machine's interfaces it was is of no use to anybody.
@@ -74,7 +80,7 @@ class OriginMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         forwarded = request.META.get("HTTP_X_FORWARDED_FOR")
-        peer, agent = request.META.get("REMOTE_ADDR"), request.headers.get("User-Agent", "")
+        peer, agent = request.META.get("REMOTE_ADDR"), request.META.get("HTTP_USER_AGENT", "")
         token = _origin.set(_origin_from(peer, [forwarded] if forwarded else [], agent))
         try:
             return self.get_response(request)
@@ -83,8 +89,9 @@ class OriginMiddleware:
 
 
 def _origin_from(peer: str | None, forwarded: Iterable[str], agent: str) -> Origin:
-    shown = "".join(character for character in agent if character.isprintable())
-    return Origin(client_address(peer, forwarded), shown[:300])
+    if not agent.isprintable():
+        agent = "".join(character for character in agent if character.isprintable())
+    return Origin(client_address(peer, forwarded), agent[:300])
 
 
 def _without_port(text: str) -> str:

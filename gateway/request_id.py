@@ -6,11 +6,13 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 from django.http import HttpRequest, HttpResponse
+from django.http.request import HttpHeaders
 
 from gateway.ids import new_id
 
 HEADER = "X-Request-ID"
 _META_KEY = "gateway.request_id"
+_META_HEADER = HttpHeaders.to_wsgi_name(HEADER)  # `request.headers` would go through all that there are
 _ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -26,7 +28,7 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.META[_META_KEY] = accepted_or_new(request.headers.get(HEADER))
+        request.META[_META_KEY] = accepted_or_new(request.META.get(_META_HEADER))
         token = request_id.set(request.META[_META_KEY])
         try:
             response = self.get_response(request)

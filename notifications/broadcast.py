@@ -16,10 +16,9 @@ from accounts.signals import access_changed, session_ended
 from commands.api.serializers import EventOutput
 from commands.events import command_event_recorded
 from commands.models import CommandEvent
+from gateway.api.serializers import output_of
 from integrations.events import ServiceChanged, service_changed
 
-# Made once: to make one takes longer than all that it is made for.
-_output = EventOutput()
 ALL_SOCKETS = "sockets"
 SERVICES = "services"
 
@@ -42,7 +41,7 @@ def send_command_events(events: list[CommandEvent], **_kwargs: Any) -> None:
 
 
 def _command_event(event: CommandEvent) -> dict[str, Any]:
-    return {"type": "command.event", "payload": dict(_output.to_representation(event))}
+    return {"type": "command.event", "payload": output_of(EventOutput, event)}
 
 
 @receiver(service_changed)

@@ -15,6 +15,7 @@ from channels.db import database_sync_to_async
 from accounts.models import User
 from commands.api.serializers import EventOutput
 from commands.selectors import command_events, visible_last_seqs
+from gateway.api.serializers import output_of
 from notifications.closing import CloseCode, SocketClosedError
 from notifications.frames import frame_text
 from notifications.rooms import CommandRoom
@@ -31,7 +32,7 @@ def read_last_seqs(user: User, command_ids: list[UUID]) -> dict[UUID, tuple[int,
 @database_sync_to_async
 def read_events(command_id: UUID, after: int) -> list[dict[str, Any]]:
     events = command_events(command_id=command_id, after=after, limit=PAGE)
-    return [dict(EventOutput(event).data) for event in events]
+    return [output_of(EventOutput, event) for event in events]
 
 
 class Delivery:

@@ -1,7 +1,6 @@
 import re
 from typing import Any
 
-from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -18,12 +17,13 @@ from gateway.api.serializers import (
     StrictIntegerField,
     StrictSerializer,
     TimeField,
+    link_to,
 )
 
 MAX_TEXT = 10_000
 MAX_TAGS, MAX_TAG = 20, 50  # how many, and how long each
 MAX_OBJECT_BYTES = 64 * 1024
-_PERSONA = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+PERSONA = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 
 
 class PersonaField(StrictCharField):
@@ -32,7 +32,7 @@ class PersonaField(StrictCharField):
 
     def to_internal_value(self, data: Any) -> str:
         persona = super().to_internal_value(data)
-        if not _PERSONA.fullmatch(persona):
+        if not PERSONA.fullmatch(persona):
             raise serializers.ValidationError(_("Lower-case letters, digits and single underscores only."))
         return persona
 
@@ -154,7 +154,7 @@ class CommandOutput(serializers.ModelSerializer[Command]):
     @extend_schema_field(LinksOutput)
     def get_links(self, command: Command) -> dict[str, str]:
         parts = {"self": "command", **{part: f"command-{part}" for part in LINKED}}
-        return {link: reverse(view, args=[command.id]) for link, view in parts.items()}
+        return {link: link_to(view, command.id) for link, view in parts.items()}
 
 
 class CommandStateOutput(serializers.Serializer[Any]):

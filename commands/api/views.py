@@ -31,6 +31,7 @@ from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from gateway.api.negotiation import CsvRenderer
 from gateway.api.parsers import StrictJSONParser
 from gateway.api.permissions import Access
+from gateway.api.serializers import output_of
 from gateway.api.views import ApiView
 from integrations.clients.errors import InvalidAnswerError
 
@@ -57,7 +58,7 @@ class CommandListView(ApiView):
         if request.accepted_renderer.format == CsvRenderer.format:
             return history_as_csv(request, history, self.query)
         page = self.paginate_queryset(cast("Any", history))  # it is paged through as a queryset is
-        return self.get_paginated_response(CommandOutput(page, many=True).data)
+        return self.get_paginated_response([output_of(CommandOutput, command) for command in page or ()])
 
     @extend_schema(
         request=CommandInput,
@@ -69,7 +70,7 @@ class CommandListView(ApiView):
         """Send a command. It is stored before the answer; what becomes of it is told by its events."""
         key = idempotency_key(request)
         command = command_submit(user=request.user, idempotency_key=key, **self.read_body(request, CommandInput))
-        data = CommandOutput(as_submitted(command)).data
+        data = output_of(CommandOutput, as_submitted(command))
         return Response(data, status=201, headers={"Location": data["links"]["self"]})
 
 
@@ -79,7 +80,7 @@ class CommandView(ApiView):
     @extend_schema(responses=CommandOutput)
     def get(self, request: SignedInRequest, command_id: UUID) -> Response:
         """One command of yours, as it stands."""
-        return Response(CommandOutput(command_get(user=request.user, command_id=command_id)).data)
+        return Response(output_of(CommandOutput, command_get(user=request.user, command_id=command_id)))
 
 
 class CommandEventsView(ApiView):
@@ -93,7 +94,9 @@ class CommandEventsView(ApiView):
         events = command_events(command_id=command.id, after=int(self.query["after"]))
         full = len(events) == EVENTS_LIMIT
         more = request.build_absolute_uri(f"{request.path}?after={events[-1].seq}") if full else None
-        return Response({"results": EventOutput(events, many=True).data, "next": more, "previous": None})
+        return Response(
+            {"results": [output_of(EventOutput, event) for event in events], "next": more, "previous": None}
+        )
 
 
 class CommandTimelineView(ApiView):

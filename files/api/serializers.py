@@ -1,10 +1,10 @@
 from typing import Any
 
-from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from files.models import StoredFile
+from gateway.api.serializers import link_to
 
 
 class FileOutput(serializers.ModelSerializer[StoredFile]):
@@ -17,4 +17,4 @@ class FileOutput(serializers.ModelSerializer[StoredFile]):
 
     @extend_schema_field({"type": "string", "format": "uri-reference"})
     def get_url(self, file: StoredFile) -> Any:
-        return reverse("file-content", args=[file.id])
+        return link_to("file-content", file.id)

@@ -12,6 +12,7 @@ from files.api.serializers import FileOutput
 from files.selectors import file_bytes, file_get
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.api.negotiation import AnyAccept
+from gateway.api.serializers import output_of
 from gateway.api.views import ApiView
 
 
@@ -21,7 +22,7 @@ class FileView(ApiView):
     @extend_schema(responses=FileOutput)
     def get(self, request: SignedInRequest, file_id: UUID) -> Response:
         """One file of yours: what is known of it."""
-        return Response(FileOutput(file_get(user=request.user, file_id=file_id)).data)
+        return Response(output_of(FileOutput, file_get(user=request.user, file_id=file_id)))
 
 
 class FileContentView(ApiView):

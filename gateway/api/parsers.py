@@ -28,13 +28,18 @@ class StrictJSONParser(BaseParser):
         if len(body) > self.max_bytes:
             raise ApiError(ErrorCode.BODY_TOO_LARGE)
         try:
-            return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
+            return read_json(body)
         except RecursionError as error:
             raise ParseError(_("The JSON is nested too deeply.")) from error
         except json.JSONDecodeError as error:
             raise ParseError(_("The body is not valid JSON: %(cause)s") % {"cause": error}) from error
         except ValueError as error:  # not UTF-8, or a number too long to convert
             raise ParseError from error
+
+
+def read_json(body: bytes) -> Any:
+    """Raises ValueError, RecursionError, ValidationError (a name that is there twice)."""
+    return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

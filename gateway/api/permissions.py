@@ -48,24 +48,31 @@ class RoutePermission(BasePermission):
 
     def has_permission(self, request: "Request", view: "APIView") -> bool:
         method = "GET" if request.method == "HEAD" else str(request.method)
-        required = required_permission(view, method)
-        if required == Access.PUBLIC:
-            return True
         auth: Any = request.auth
-        credential: Credential | None = auth
-        if credential is None or required is None:
-            return False  # DRF tells a stranger (401) from somebody who may not (403)
-        if credential.obligations and not getattr(view, "open_to_obliged", False):
-            raise ApiError(credential.obligations[0])
-        if credential.is_api_key and (required == Access.DEVICE_SESSION or getattr(view, "device_session_only", False)):
-            raise ApiError(ErrorCode.DEVICE_SESSION_REQUIRED)
-        if not isinstance(required, Access) and not credential.allows(required):
-            raise ApiError(ErrorCode.PERMISSION_DENIED, permission=required)
         match = request._request.resolver_match  # noqa: SLF001 - DRF passes it on only as `parser_context`
-        denied = credential.denied_routes.get(f"{method} {match.view_name if match else ''}")
-        if denied is not None:
-            raise ApiError(ErrorCode.PERMISSION_DENIED, permission=denied)
+        return may_use(view, method, auth, route=match.view_name if match else "")
+
+
+def may_use(view: Any, method: str, credential: Credential | None, *, route: str) -> bool:
+    """Return whether a view (or its class) lets somebody through; `route` is the name of its URL pattern.
+
+    Raises ApiError if there is more to say than no.
+    """
+    required = required_permission(view, method)
+    if required == Access.PUBLIC:
         return True
+    if credential is None or required is None:
+        return False  # DRF tells a stranger (401) from somebody who may not (403)
+    if credential.obligations and not getattr(view, "open_to_obliged", False):
+        raise ApiError(credential.obligations[0])
+    if credential.is_api_key and (required == Access.DEVICE_SESSION or getattr(view, "device_session_only", False)):
+        raise ApiError(ErrorCode.DEVICE_SESSION_REQUIRED)
+    if not isinstance(required, Access) and not credential.allows(required):
+        raise ApiError(ErrorCode.PERMISSION_DENIED, permission=required)
+    denied = credential.denied_routes.get(f"{method} {route}")
+    if denied is not None:
+        raise ApiError(ErrorCode.PERMISSION_DENIED, permission=denied)
+    return True
 
 
 def required_permission(view: Any, method: str) -> str | Access | None:

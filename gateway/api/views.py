@@ -34,7 +34,11 @@ class ApiView(generics.GenericAPIView[Any]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        query = self.get_query_serializer_class()(data=request.query_params)
+        serializer_class = self.get_query_serializer_class()
+        if serializer_class is NoQuery and not request.query_params:
+            self.query = {}
+            return
+        query = serializer_class(data=request.query_params)
         query.is_valid(raise_exception=True)
         self.query = query.validated_data
 

@@ -48,6 +48,7 @@ MIDDLEWARE = [
     "gateway.request_id.RequestIdMiddleware",
     "gateway.origin.OriginMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "commands.api.fast_lane.FastLaneMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
