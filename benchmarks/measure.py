@@ -141,7 +141,7 @@ def bare_commands(system: System) -> tuple[float, Calls]:
     with app.producer_or_acquire() as producer:
         for _ in range(AT_ONCE):
             callback_url = f"http://127.0.0.1:{system.ports['bare']}/bare"
-            command.apply_async([BODY["text"], system.services, callback_url], producer=producer)
+            command.apply_async((BODY["text"], system.services, callback_url), producer=producer)
     system.wait_for("bare tasks to be done", lambda: broker.get("bare-tasks-done") == str(AT_ONCE).encode())
     broker.delete("bare-tasks-done")
     return AT_ONCE / (time.perf_counter() - start), calls_of_services(system) - before

@@ -47,7 +47,7 @@ def update(model: type[Model], where: Mapping[str, Any], values: Mapping[str, An
     with connection.cursor() as cursor:
         cursor.execute(statement, stored)
         if not counting:
-            return cursor.rowcount
+            return int(cursor.rowcount)
         numbers = cursor.fetchall()  # to the end: SQLite is not done before
         return int(numbers[0][0]) if numbers else 0
 
@@ -83,10 +83,10 @@ def _update(
 ) -> tuple[str, "list[Field[Any, Any]]"]:
     """Return the statement, and the fields whose values it takes, in order."""
     condition, given = _condition(model, where, unset)
-    fields = [model._meta.get_field(name) for name in changed]
+    fields = [_field(model, name) for name in changed]
     assignments, end = [f"{_name(field.column)} = %s" for field in fields], ""
     if counting:
-        counted = _name(model._meta.get_field(counting).column)
+        counted = _name(_field(model, counting).column)
         assignments.append(f"{counted} = {counted} + 1")
         end = f" RETURNING {counted}"
     table = _name(model._meta.db_table)
@@ -107,7 +107,7 @@ def _select(
         if convert:
             converters.append((at, column, convert))
     columns = ", ".join(_name(field.column) for field in fields)
-    end = f" ORDER BY {_name(model._meta.get_field(order).column)}" if order else ""
+    end = f" ORDER BY {_name(_field(model, order).column)}" if order else ""
     statement = f"SELECT {columns} FROM {_name(table)} WHERE {condition}{end}"  # noqa: S608 - the same
     return statement, given, [field.attname for field in fields], converters
 
@@ -118,11 +118,15 @@ def _condition(
     """Return the condition, and the fields whose values it takes."""
     terms, given = [], []
     for name, is_unset in zip(where, unset, strict=True):
-        field = model._meta.get_field(name)
+        field = _field(model, name)
         terms.append(f"{_name(field.column)} {'IS NULL' if is_unset else '= %s'}")
         given += [] if is_unset else [field]
     return " AND ".join(terms), given
 
 
-def _name(column: str) -> str:
-    return connection.ops.quote_name(column)
+def _field(model: type[Model], name: str) -> Any:
+    return model._meta.get_field(name)
+
+
+def _name(column: str | None) -> str:
+    return connection.ops.quote_name(str(column))

@@ -21,7 +21,7 @@ from commands.pipeline.attempts import open_run, run_undo
 from commands.services import command_submit
 from commands.states import Stage, Status
 from commands.timeline import command_timeline
-from commands.transitions import StaleCommandError
+from commands.transitions import StaleCommandError, command_transition
 from conftest import drive, drive_to_trouble, drive_until, start_service
 from files.formats import FormatErrorCode
 from gateway.embedded.children import stop
@@ -385,6 +385,7 @@ def test_thousands_of_tries_are_no_reason_to_fail(alice, sandbox, settings):
     """As an hour of a service that answers with 429 in between leaves them."""
     settings.SERVICE_URLS = settings.SERVICE_URLS | {"segmentation": []}
     command = submit(alice)
+    command_transition(command, Status.SEGMENTING)
     done = {"outcome": Outcome.FAILED, "error_code": "segmentation_unavailable", "finished_at": timezone.now()}
     StageRun.objects.bulk_create(
         StageRun(command=command, stage=Stage.SEGMENTATION, attempt=number, **done) for number in range(1, 1201)

@@ -188,5 +188,5 @@ def test_what_goes_wrong_with_one_command_stops_no_other(command, alice, sandbox
     engine.work(Stage.SEGMENTATION)
     command.refresh_from_db()
     later.refresh_from_db()
-    assert (command.status, command.lease_owner != "") == (Status.SEGMENTING, True)  # it runs out, which is a death
+    assert (command.status, command.lease_owner != "") == (Status.QUEUED, True)  # it runs out, which is a death
     assert later.status == Status.RUNNING

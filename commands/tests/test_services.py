@@ -218,7 +218,7 @@ class TestCancel:
         command = drive(command)
         assert (command.status, command.error_code) == (Status.CANCELLED, "cancel_unconfirmed")
 
-    def test_a_result_that_cannot_be_fetched_just_now_is_fetched_later(self, alice, sandbox, monkeypatch):
+    def test_a_result_that_cannot_be_fetched_just_now_is_fetched_later(self, alice, sandbox, slow_work, monkeypatch):
         """The runner had finished: what it did is not thrown away, because a file is hard to get."""
         monkeypatch.setattr(RunnerClient, "cancel", lambda *_args: None)
         monkeypatch.setattr("commands.pipeline.stage.FIRST_POLL_SECONDS", 60)
