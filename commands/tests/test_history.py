@@ -29,7 +29,7 @@ COMMANDS = "/api/v2/commands"
 def command(user, text="echo Merhaba", *, status=Status.COMPLETED, **values):
     now = timezone.now()
     ended = status in TERMINAL
-    times = {"finished_at": now} if ended else {"due_at": now, "dispatch_at": now}
+    times = {"finished_at": now} if ended else {"due_at": now}
     return Command.objects.create(user=user, text=text, status=status, **times, **values)
 
 

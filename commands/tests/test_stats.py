@@ -209,7 +209,7 @@ def test_the_answer(api, alice, bob):
     ended(alice, now - timedelta(days=8))
     ended(bob, now)
     for status in (Status.QUEUED, Status.RUNNING, Status.RUNNING):
-        Command.objects.create(user=alice, text="x", status=status, due_at=now, dispatch_at=now)
+        Command.objects.create(user=alice, text="x", status=status, due_at=now)
     answer = api(alice).get(STATS, {"interval": "day"}).json()
     until = hour_of(now) + HOUR
     assert datetime.fromisoformat(answer.pop("to")) == until
