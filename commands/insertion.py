@@ -3,7 +3,6 @@
 What commands.limits, a transaction and two `save()` do by six statements, PostgreSQL is sent at once: one round trip.
 """
 
-from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -24,7 +23,7 @@ def insert_command(command: Command, event: CommandEvent) -> None:
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
         _insert_at_once(command, event)
         return
-    with nullcontext() if connection.in_atomic_block else transaction.atomic():
+    with transaction.atomic():
         hold_beyond_limit(command)
         insert(command)
         insert(event)

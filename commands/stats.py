@@ -122,7 +122,7 @@ def _in_flight(user_id: UUID | None) -> dict[str, int]:
     going_on = [status for status in Status if status not in TERMINAL]
     commands = Command.objects.filter(only_stage=None).order_by()
     if user_id is None:
-        commands = commands.filter(due_at__isnull=False)
+        commands = commands.filter(finished_at=None)
     else:
         commands = commands.filter(user_id=user_id, status__in=going_on)
     found = dict(commands.values_list("status").annotate(Count("pk")))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from files.tests.formats import samples
 from integrations.clients.base import StageClient, WorkReport, WorkState
@@ -59,10 +59,10 @@ class FakeClient(StageClient[Any]):
     journal: ClassVar = Journal()
 
     def submit(self, request: Any, *, idempotency_key: str) -> WorkReport:
-        return self._answer("hand over", lambda: self._work(idempotency_key))
+        return cast("WorkReport", self._answer("hand over", lambda: self._work(idempotency_key)))
 
     def report(self, remote_id: str) -> WorkReport:
-        return self._answer("ask", lambda: self._of(remote_id))
+        return cast("WorkReport", self._answer("ask", lambda: self._of(remote_id)))
 
     def cancel(self, remote_id: str) -> None:
         def stop() -> None:
@@ -73,7 +73,7 @@ class FakeClient(StageClient[Any]):
         self._answer("cancel", stop)
 
     def fetch(self, file_id: str) -> str:
-        return self._answer("fetch", lambda: FILES[self.kind])
+        return cast("str", self._answer("fetch", lambda: FILES[self.kind]))
 
     def _work(self, key: str) -> WorkReport:
         name = f"{key}@{self.instance.base_url[-1]}"

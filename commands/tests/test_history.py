@@ -391,7 +391,7 @@ RARE = [
     CommandFilters(text="Zümrüdüanka"),
     CommandFilters(tags=frozenset(["rare"])),
     CommandFilters(persona="nobody"),
-    CommandFilters(text="zumrudu", status=frozenset(["completed", "failed"]), mode=frozenset(["chaos"])),
+    CommandFilters(text="zumrudu", status=frozenset(["completed", "failed"]), mode=frozenset(["normal"])),
 ]
 
 

@@ -79,7 +79,7 @@ def _database(stack: ExitStack, wanted: str) -> tuple[Cluster | None, str | None
     if os.environ.get("DATABASE_URL"):
         return None, stack.enter_context(scratch_database())
     cluster = stack.enter_context(own_cluster()) if wanted == "own" else None
-    return cluster, cluster and cluster.url
+    return cluster, cluster.url if cluster else None
 
 
 async def _run(system: DrillSystem, blows: Blows, plan: Plan, seed: int) -> bool:

@@ -29,7 +29,7 @@ class Cluster:
     def make(self) -> None:
         if self._user:
             shutil.chown(self._folder, self._user)
-        command = [self._programs / "initdb", "--username=gateway", "--auth=trust", "--encoding=UTF8", "--no-sync"]
+        command = [str(self._programs / "initdb"), "--username=gateway", "--auth=trust", "--encoding=UTF8", "--no-sync"]
         command += ["--locale=C.UTF-8", f"--pgdata={self._folder / 'data'}"]
         done = subprocess.run(command, user=self._user, cwd="/", capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
@@ -44,7 +44,7 @@ class Cluster:
             "fsync": "off",  # the machine does not crash: what a killed process wrote is there
             "max_connections": 200,
         }
-        command = [self._programs / "postgres", "-D", self._folder / "data"]
+        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
         command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, user=self._user, cwd="/", stdout=log, stderr=log)  # noqa: S603
