@@ -200,6 +200,14 @@ def test_only_who_may_see_all_commands_sees_those_of_another(api, alice, bob, ad
     problem_of(api(None).get(COMMANDS, {"user": str(alice.pk)}), ErrorCode.NOT_AUTHENTICATED)
 
 
+@pytest.mark.parametrize("path", [COMMANDS, f"{COMMANDS}/stats"])
+@pytest.mark.parametrize("written", ["{%s}", "urn:uuid:%s", " %s", "hex", "wide", "me", "%s,all"])
+def test_the_id_of_a_user_is_taken_as_it_is_shown_only(api, admin, path, written):
+    ways = {"hex": admin.pk.hex, "wide": "\uff11" * 32}
+    answer = api(admin).get(path, {"user": ways.get(written) or written.replace("%s", str(admin.pk))})
+    assert fields_of(answer) == {"user": "invalid"}
+
+
 def test_who_may_see_all_commands_in_a_list_still_gets_only_own_ones_by_id(api, alice, admin):
     problem_of(api(admin).get(f"{COMMANDS}/{command(alice).id}"), ErrorCode.NOT_FOUND)
 
