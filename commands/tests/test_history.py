@@ -359,7 +359,7 @@ def test_a_file_is_only_for_whom_the_list_is_and_its_errors_are_problems(api, al
     assert client.get(COMMANDS, HTTP_ACCEPT="*/*")["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "\ufeff=1", "\u200b \x01-1", "\u202e=1"])
 def test_no_cell_of_a_file_is_a_formula(api, alice, text):
     command(alice, text, tags=[text])
     [row] = exported(api(alice))
