@@ -12,7 +12,7 @@ from commands.models import Mode
 from commands.search import SEARCHABLE
 from commands.states import Status
 from gateway.api.errors import ApiError, ErrorCode
-from gateway.api.serializers import PageQuery, QuerySerializer, StrictCharField, TimeField
+from gateway.api.serializers import PageQuery, QuerySerializer, StrictCharField, StrictUUIDField, TimeField
 
 ALL_COMMANDS = "commands.view_command"  # Django's own: of anybody's commands, as in the admin pages
 MAX_SEARCH = 100
@@ -41,7 +41,7 @@ class FilterQuery(QuerySerializer):
         help_text="Part of the text, with at least three letters or digits in a row. `I`, `ı`, `İ` and `i` are alike, "
         "as are capitals and small letters, and `ş` and `s`, `ç` and `c`, `ğ` and `g`, `ö` and `o`, `ü` and `u`.",
     )
-    user = serializers.UUIDField(required=False, help_text=f"The commands of another; needs `{ALL_COMMANDS}`.")
+    user = StrictUUIDField(required=False, help_text=f"The commands of another; needs `{ALL_COMMANDS}`.")
 
     def validate_q(self, text: str) -> str:
         if not SEARCHABLE.search(text):

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any, ClassVar
-from uuid import UUID
 
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +14,7 @@ from commands.api.filters import ALL_COMMANDS, require_for_others
 from commands.rollups import HOUR, hour_of
 from commands.states import TERMINAL, Status
 from commands.stats import INTERVALS, Durations, Stats, command_stats
-from gateway.api.serializers import QuerySerializer, TimeField
+from gateway.api.serializers import QuerySerializer, StrictUUIDField, TimeField
 from gateway.api.views import ApiView
 
 DEFAULT_SPAN = timedelta(days=7)
@@ -25,14 +24,11 @@ ENDS = sorted(TERMINAL)
 
 
 @extend_schema_field({"oneOf": [{"type": "string", "format": "uuid"}, {"type": "string", "enum": [EVERYBODY]}]})
-class WhoseField(serializers.Field[UUID | str, str, str, Any]):
+class WhoseField(StrictUUIDField):
     default_error_messages: ClassVar = {"invalid": _("Must be the id of a user, or `all`.")}
 
-    def to_internal_value(self, data: str) -> UUID | str:
-        try:
-            return EVERYBODY if data == EVERYBODY else UUID(data)
-        except ValueError:
-            raise serializers.ValidationError(self.error_messages["invalid"], code="invalid") from None
+    def to_internal_value(self, data: Any) -> Any:
+        return EVERYBODY if data == EVERYBODY else super().to_internal_value(data)
 
 
 class StatsQuery(QuerySerializer):

@@ -200,6 +200,14 @@ def test_only_who_may_see_all_commands_sees_those_of_another(api, alice, bob, ad
     problem_of(api(None).get(COMMANDS, {"user": str(alice.pk)}), ErrorCode.NOT_AUTHENTICATED)
 
 
+@pytest.mark.parametrize("path", [COMMANDS, f"{COMMANDS}/stats"])
+@pytest.mark.parametrize("written", ["{%s}", "urn:uuid:%s", " %s", "hex", "wide", "me", "%s,all"])
+def test_the_id_of_a_user_is_taken_as_it_is_shown_only(api, admin, path, written):
+    ways = {"hex": admin.pk.hex, "wide": "\uff11" * 32}
+    answer = api(admin).get(path, {"user": ways.get(written) or written.replace("%s", str(admin.pk))})
+    assert fields_of(answer) == {"user": "invalid"}
+
+
 def test_who_may_see_all_commands_in_a_list_still_gets_only_own_ones_by_id(api, alice, admin):
     problem_of(api(admin).get(f"{COMMANDS}/{command(alice).id}"), ErrorCode.NOT_FOUND)
 
@@ -351,7 +359,7 @@ def test_a_file_is_only_for_whom_the_list_is_and_its_errors_are_problems(api, al
     assert client.get(COMMANDS, HTTP_ACCEPT="*/*")["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "\ufeff=1", "\u200b \x01-1", "\u202e=1"])
 def test_no_cell_of_a_file_is_a_formula(api, alice, text):
     command(alice, text, tags=[text])
     [row] = exported(api(alice))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from io import StringIO
 from typing import Any
@@ -10,8 +11,10 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
-# A spreadsheet takes a cell that begins so for a formula, and would run it.
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001 - the wide forms are meant
+# A spreadsheet takes a cell that begins so for a formula, and would run it; the wide forms too, and some after what is
+# not seen: blanks, controls, marks of direction or width.
+_UNSEEN = r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+_FORMULA = re.compile(rf"{_UNSEEN}*[-=+@＝＋－＠]")  # noqa: RUF001 - the wide forms are meant
 
 
 def csv_answer(
@@ -54,4 +57,4 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     text = value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+    return f"'{text}" if _FORMULA.match(text) else text

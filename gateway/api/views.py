@@ -3,7 +3,10 @@ from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from rest_framework import generics, serializers
+from rest_framework.exceptions import ParseError
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -34,6 +37,9 @@ class ApiView(generics.GenericAPIView[Any]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS and "HTTP_TRANSFER_ENCODING" in request.META:
+            # WSGI knows no body without a length, so it would be taken for an empty one.
+            raise ParseError(_("The body must come with its length, in Content-Length."))
         serializer_class = self.get_query_serializer_class()
         if serializer_class is NoQuery and not request.query_params:
             self.query = {}

@@ -53,6 +53,15 @@ def test_a_format_that_is_not_there(api, alice):
     problem_of(api(alice).get(ME, HTTP_ACCEPT="text/html"), ErrorCode.NOT_ACCEPTABLE)
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", COMMANDS), ("PATCH", ME), ("POST", f"{COMMANDS}/bulk")])
+@pytest.mark.parametrize("body", [b'{"text": "echo"}', b"x", b""])
+def test_a_body_without_a_length_is_not_taken_for_an_empty_one(api, alice, method, path, body):
+    """A client that sends it in chunks leaves Content-Length out; then there is none, for DRF."""
+    chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    answer = api(alice).generic(method, path, body, content_type="application/json", **chunked)
+    problem_of(answer, ErrorCode.MALFORMED_BODY)
+
+
 @pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "x", ""]
 )
