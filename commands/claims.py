@@ -12,6 +12,7 @@ from django.db.models import DateTimeField, UUIDField
 from commands.models import Command
 from commands.states import Stage
 from gateway.locks import lock_number
+from gateway.rows import columns, fetch, unsynced
 
 # Of the conditions, the first ones are as the indexes have them.
 _AT_STAGE = "finished_at IS NULL AND NOT held AND COALESCE(stage, 'segmentation') = %(stage)s"
@@ -28,7 +29,7 @@ UPDATE commands_command SET
     lease_expires_at = %(expires)s,
     deaths = CASE WHEN lease_owner <> '' THEN deaths + 1 ELSE deaths END
 WHERE id = {candidate}
-RETURNING *"""
+RETURNING {returned}"""
 
 _IS_BELOW = """(SELECT count(*) FROM commands_command
     WHERE user_id = %(user)s AND NOT held AND finished_at IS NULL) < %(limit)s"""
@@ -59,21 +60,30 @@ def take_next(
         f"EXISTS (SELECT 1 FROM commands_command other WHERE other.id <> commands_command.id AND {leg})"
         for leg, _by in legs
     )
-    sql = _CLAIM.format(candidate=f"COALESCE({first}, NULL)") + f", {more} AS more"
     values = {"stage": str(stage), **{f"busy{number}": target for number, target in enumerate(passed_over)}}
-    command = _claimed(sql, owner=owner, now=now, expires=expires, **values)
-    return None if command is None else (command, bool(command.more))  # type: ignore[attr-defined]
+    return _claimed(f"COALESCE({first}, NULL)", more, owner=owner, now=now, expires=expires, **values)
 
 
 def take_one(*, command_id: UUID, owner: str, now: datetime, expires: datetime) -> Command | None:
     """Give the lease of this command to `owner`, if there is something to do."""
-    sql = _CLAIM.format(candidate=f"(SELECT id FROM commands_command WHERE {_ONE}{_lock()})")
-    return _claimed(sql, owner=owner, now=now, expires=expires, id=_stored(command_id))
+    one = f"(SELECT id FROM commands_command WHERE {_ONE}{_lock()})"
+    claimed = _claimed(one, "1 = 0", owner=owner, now=now, expires=expires, id=_stored(command_id))
+    return claimed[0] if claimed else None
 
 
-def _claimed(sql: str, *, owner: str, now: datetime, expires: datetime, **values: Any) -> Command | None:
+def _claimed(
+    candidate: str, more: str, *, owner: str, now: datetime, expires: datetime, **values: Any
+) -> tuple[Command, bool] | None:
+    """Claim the candidate. Return it, and whether there is more to do.
+
+    A claim that the database server forgets in a crash is a lease that was lost: whoever had it can write nothing more.
+    And before anything is handed over, a try is committed, which takes the claim to the disk with it.
+    """
+    returned = ", ".join(filter(None, (columns(Command), more, unsynced())))
     values |= {"owner": owner, "now": _stored(now), "expires": _stored(expires)}
-    return next(iter(list(Command.objects.raw(sql, values))), None)  # read to the end: SQLite commits then
+    for command, others in fetch(Command, _CLAIM.format(candidate=candidate, returned=returned), values):
+        return command, bool(others[0])
+    return None
 
 
 def _lock() -> str:

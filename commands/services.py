@@ -24,6 +24,7 @@ from commands.transitions import StaleCommandError, command_transition, first_ev
 from files.models import StoredFile
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.request_id import request_id
+from gateway.rows import commit_unsynced, update
 from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.runner import RunnerClient
 from integrations.registry import tag_exists
@@ -181,13 +182,13 @@ def runner_report(*, command_id: UUID, body: Any) -> None:
         wake(Stage.RUNNER, delay=NEWS_INTERVAL.total_seconds())
         return
     with transaction.atomic():
+        commit_unsynced()  # it is a hint; and a worker that is at the command waits for less
         # The command first, as everywhere: else this and a worker could wait for each other.
-        Command.objects.select_for_update().filter(id=command_id).first()
+        list(Command.objects.select_for_update().filter(id=command_id).values_list("id"))
         run = _run_reported_on(command_id, report)
         if run is None:
             return
-        run.reported = asdict(report)
-        run.save(update_fields=["reported"])
+        update(StageRun, {"id": run.id}, {"reported": asdict(report)})
         command_wake(command_id=command_id)
         dispatch_on_commit(command_id, stage=Stage.RUNNER)
 

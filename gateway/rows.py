@@ -13,6 +13,7 @@ from django.db import connection
 from django.db.models import Field, Model
 
 AnyModel = TypeVar("AnyModel", bound=Model)
+_UNSYNCED = "set_config('synchronous_commit', 'off', true)"  # true: for this transaction alone
 
 
 def select(model: type[AnyModel], where: Mapping[str, Any], *, order: str = "") -> list[AnyModel]:
@@ -35,13 +36,23 @@ def insert(row: Model) -> None:
     row._state.adding, row._state.db = False, connection.alias  # as Model.save() does
 
 
-def update(model: type[Model], where: Mapping[str, Any], values: Mapping[str, Any], *, counting: str = "") -> int:
+def update(
+    model: type[Model],
+    where: Mapping[str, Any],
+    values: Mapping[str, Any],
+    *,
+    counting: str = "",
+    may_be_lost: bool = False,
+) -> int:
     """Change the rows that have these values (None: that have none). Return how many they are.
 
     `counting` is a field that goes up by one; of the one row that is changed, its new number is returned then.
+    `may_be_lost` is for what need not survive a crash of the database server (see `unsynced`).
     """
     unset = tuple(value is None for value in where.values())
     statement, fields = _update(model, tuple(values), tuple(where), unset, counting)
+    if may_be_lost and (without_waiting := unsynced()):
+        statement += f" RETURNING {without_waiting}"
     given = [*values.values(), *(value for value in where.values() if value is not None)]
     stored = [_stored(field, value) for field, value in zip(fields, given, strict=True)]
     with connection.cursor() as cursor:
@@ -50,6 +61,37 @@ def update(model: type[Model], where: Mapping[str, Any], values: Mapping[str, An
             return int(cursor.rowcount)
         numbers = cursor.fetchall()  # to the end: SQLite is not done before
         return int(numbers[0][0]) if numbers else 0
+
+
+def fetch(model: type[AnyModel], statement: str, values: Mapping[str, Any]) -> list[tuple[AnyModel, tuple[Any, ...]]]:
+    """Have a statement done that returns first the `columns` of a model. Return its rows, and what else each gave."""
+    _listed, names, converters = _columns(model)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows = cursor.fetchall()  # to the end: SQLite is not done before
+    size = len(names)
+    return [(model.from_db(connection.alias, names, _converted(row[:size], converters)), row[size:]) for row in rows]
+
+
+def columns(model: type[Model]) -> str:
+    return _columns(model)[0]
+
+
+def unsynced() -> str:
+    """Return what to add to RETURNING, so that the statement does not wait for the disk; "" if that cannot be.
+
+    All others see at once what it changed. If the database server crashes within a fraction of a second, it may be
+    lost, unless something that was committed later is on the disk: then all before it is. Not within a transaction: all
+    of that would be committed so.
+    """
+    return _UNSYNCED if connection.vendor == "postgresql" and not connection.in_atomic_block else ""
+
+
+def commit_unsynced() -> None:
+    """Let the transaction that has just begun be committed like that."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {_UNSYNCED}")
 
 
 def _stored(field: "Field[Any, Any]", value: Any) -> Any:
@@ -100,16 +142,22 @@ def _select(
 ) -> tuple[str, "list[Field[Any, Any]]", list[str], _Converters]:
     """Return the statement, the fields whose values it takes, and the names and converters of the columns it gives."""
     condition, given = _condition(model, where, unset)
-    table, fields, converters = model._meta.db_table, model._meta.concrete_fields, []
+    listed, names, converters = _columns(model)
+    end = f" ORDER BY {_name(_field(model, order).column)}" if order else ""
+    statement = f"SELECT {listed} FROM {_name(model._meta.db_table)} WHERE {condition}{end}"  # noqa: S608 - the same
+    return statement, given, names, converters
+
+
+@lru_cache
+def _columns(model: type[Model]) -> tuple[str, list[str], _Converters]:
+    """Return the columns of a model, the names of what they hold, and the converters of those that need some."""
+    fields, converters = model._meta.concrete_fields, []
     for at, field in enumerate(fields):
-        column = field.get_col(table)
+        column = field.get_col(model._meta.db_table)
         convert = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
         if convert:
             converters.append((at, column, convert))
-    columns = ", ".join(_name(field.column) for field in fields)
-    end = f" ORDER BY {_name(_field(model, order).column)}" if order else ""
-    statement = f"SELECT {columns} FROM {_name(table)} WHERE {condition}{end}"  # noqa: S608 - the same
-    return statement, given, [field.attname for field in fields], converters
+    return ", ".join(_name(field.column) for field in fields), [field.attname for field in fields], converters
 
 
 def _condition(

@@ -168,7 +168,8 @@ def _still_working(command: Command, run: StageRun, report: WorkReport) -> datet
     command.turn_at = None  # it is handed over
     lease_renew(command)
     changes = {"remote_id": run.remote_id, "polls": run.polls, "unanswered_since": None}
-    update(StageRun, {"id": run.id}, changes)
+    # Forgotten in a crash of the database server, this is as if the worker had died before it: the same key once more.
+    update(StageRun, {"id": run.id}, changes, may_be_lost=True)
     progress = progress_of_run(command, report.progress or 0)
     if command.status == Status.RUNNING and progress > command.progress:
         command_event(command, "progress", lease_owner=command.lease_owner, progress=progress)
