@@ -14,10 +14,10 @@ from commands.search import HasTag, with_text
 from commands.states import TERMINAL, Status
 from gateway.ids import first_id_at
 
-# How many of the commands next in line are looked at one by one. Of what is not among them, a page of which would be
-# found so, there is little: an index finds it all.
-NEAR = 1000
-FIRST_PIECE = 100  # of a file: so that it begins soon
+# How many of the commands next in line are looked at one by one: the first, and at most as many as these say will have
+# a page of what is wanted. Of what is rarer than that there is little: an index finds it all.
+NEAR, FAR = 500, 10_000
+FIRST_PIECE, PIECE = 100, 1000  # of a file: the first is small, so that it begins soon
 NOBODY = UUID(int=0)
 # An id says when it was made, which is a moment before `created_at`.
 CLOCKS = timedelta(minutes=1)
@@ -78,7 +78,7 @@ class CommandHistory:
     No one statement is quick for all filters. In the order of the ids one finds at once what is frequent, but would go
     through everything to find nothing; an index finds what is rare, but would have to sort a million of what is
     frequent. And the planner can only guess which it is, from what all people send. So a page looks at the NEAR
-    commands next in line, and asks the index for what is too rare to fill it from these.
+    commands next in line, then at as many as it seems to need, and asks the index for what is too rare for that.
     """
 
     def __init__(self, user_id: UUID, filters: CommandFilters, ordering: str = "-id", **by_id: Any) -> None:
@@ -94,12 +94,22 @@ class CommandHistory:
         """Return these commands, with their files."""
         if self._filters.are_in_order_by_an_index:
             return list(_with_files(self._filters.of_kind(self._in_order()))[wanted])
-        edge = self._edge()
-        near = list(_with_files(self._near(edge))[wanted])
-        if edge is None or len(near) == wanted.stop - (wanted.start or 0):
-            return near
+        page, is_whole = self._page(NEAR, wanted)
+        if page and not is_whole:
+            size = wanted.stop - (wanted.start or 0)
+            needed = NEAR * size * 3 // (2 * len(page))  # half as many again: the next ones may have fewer
+            if needed <= FAR:
+                page, is_whole = self._page(needed, wanted)
+        if is_whole:
+            return page
         ids = self._found_by_index()[wanted].values("id")
         return list(_with_files(Command.objects.filter(id__in=ids)).order_by(self.ordering))
+
+    def _page(self, near: int, wanted: slice) -> tuple[list[Command], bool]:
+        """Return what a page has of so many commands next in line, and whether there is no more of it."""
+        edge = self._edge(near)
+        page = list(_with_files(self._near(edge))[wanted])
+        return page, edge is None or len(page) == wanted.stop - (wanted.start or 0)
 
     def pieces(self) -> Iterator[list[Command]]:
         """Yield all of them, without their files: a few at a time, and some of these times none."""
@@ -108,14 +118,13 @@ class CommandHistory:
         while edge is not None:
             yield list(rest._near(edge))
             rest = self.filter(**{beyond: edge})
-            edge = rest._edge()  # noqa: SLF001 - the same
+            edge = rest._edge(PIECE)  # noqa: SLF001 - the same
         yield list(rest._near(None))  # noqa: SLF001 - the same
 
-    def _edge(self, near: int | None = None) -> UUID | None:
-        """Return the id of the last of the NEAR commands next in line, None if there are no more than these."""
-        last = (near or NEAR) - 1
+    def _edge(self, near: int) -> UUID | None:
+        """Return the id of the last of so many commands next in line, None if there are not even these."""
         ids = self._in_order().values_list("id", flat=True)
-        return next(iter(ids[last : last + 1]), None)
+        return next(iter(ids[near - 1 : near]), None)
 
     def _near(self, edge: UUID | None) -> QuerySet[Command]:
         rows = self._filters.of_kind(self._in_order())

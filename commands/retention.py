@@ -2,7 +2,8 @@
 
 A rule goes through the commands that ended in its way, the earliest first, a batch per transaction, and remembers how
 far it has come: so what dies midway goes on from there, and nothing is looked at twice. What has not ended is never
-touched. On PostgreSQL, events go a month at a time where they can.
+touched, and no command goes before the statistics have counted it. On PostgreSQL, events go a month at a time where
+they can.
 """
 
 import logging
@@ -17,8 +18,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from commands import kept_answers
 from commands.models import Command, CommandEvent, Kept, Outcome, RetentionRule, StageRun
 from commands.partitions import Month, is_partitioned, month_drop, months
+from commands.rollups import counted_for_good
 from commands.states import Stage
 from files.services import files_delete
 from gateway.locks import alone
@@ -66,10 +69,12 @@ def due(now: datetime) -> Iterable[Due]:
     """Return the rules that delete anything, and how far they may go."""
     rules = list(RetentionRule.objects.exclude(keep_days=None).order_by("pk"))
     longest = _longest_kept_events() if is_partitioned() else None
+    counted = counted_for_good() - timedelta(microseconds=1)  # rules go up to a moment, and including it
     for rule in rules:
         kept = timedelta(days=rule.keep_days or 0)
         with_month = rule.what == Kept.EVENTS and kept == longest
-        yield Due(rule, now - kept - (LATE if with_month else timedelta()))
+        ended_by = now - kept - (LATE if with_month else timedelta())
+        yield Due(rule, min(ended_by, counted) if rule.what == Kept.COMMANDS else ended_by)
 
 
 def old_months_drop(*, now: datetime | None = None) -> list[Month]:
@@ -151,15 +156,22 @@ def _files_let_go(command_ids: list[UUID]) -> int:
     commands = Command.objects.filter(id__in=command_ids)
     files = _files_of(commands)
     commands.filter(_has_files()).update(**dict.fromkeys(FILE_FIELDS))
+    _forget_on_commit(command_ids)
     return _unused_delete(files)
 
 
 def _commands_delete(command_ids: list[UUID]) -> int:
     commands = Command.objects.filter(id__in=command_ids)
     files = _files_of(commands)
+    _forget_on_commit([*command_ids, *Command.objects.filter(retry_of__in=command_ids).values_list("pk", flat=True)])
     commands.delete()
     _unused_delete(files)
     return len(command_ids)
+
+
+def _forget_on_commit(command_ids: list[UUID]) -> None:
+    """Let no answer tell of them as they were."""
+    transaction.on_commit(lambda: kept_answers.forget(command_ids))
 
 
 _DELETE: dict[Kept, Callable[[list[UUID]], int]] = {

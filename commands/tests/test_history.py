@@ -44,8 +44,9 @@ def near(monkeypatch):
     """Let a page look at few commands one by one, so that a handful are enough to be too many."""
 
     def set_near(number):
-        monkeypatch.setattr(history, "NEAR", number)
-        monkeypatch.setattr(history, "FIRST_PIECE", number)
+        for name in ("NEAR", "FIRST_PIECE", "PIECE"):
+            monkeypatch.setattr(history, name, number)
+        monkeypatch.setattr(history, "FAR", 5 * number)
 
     set_near(3)
     return set_near
@@ -265,14 +266,23 @@ def test_pages_there_and_back_hold_each_command_once_while_others_are_sent(api, 
     assert {str(each.id) for each in before if each.user == bob}.isdisjoint(again)
 
 
-@pytest.mark.parametrize("query", QUERIES)
-def test_a_page_costs_at_most_three_queries_wherever_its_commands_are(alice, near, query):
-    for number in range(12):
-        command(alice, "rapor" if number < 3 else "echo", status=Status.FAILED if number < 3 else Status.COMPLETED)
-    filters = CommandFilters(text="rapor", status=frozenset(["failed"]))
+@pytest.mark.parametrize(
+    ("texts", "queries"),
+    [
+        ("xx........xxxx", 2),  # the newest first: what the three nearest fill
+        ("x....x........", 4),  # nine are looked at, as one of three was wanted ...
+        ("x.........x..x", 5),  # ... which are not enough
+        ("..........x..x", 3),  # who has none nearby is not asked for more
+        ("x.", 2),
+    ],
+)
+def test_a_page_costs_few_queries_wherever_its_commands_are(alice, near, texts, queries):
+    for text in reversed(texts):
+        command(alice, "rapor" if text == "x" else "echo")
+    history_of_alice = command_history(user_id=alice.pk, filters=CommandFilters(text="rapor"))
     with CaptureQueriesContext(connection) as captured:
-        assert len(command_history(user_id=alice.pk, filters=filters)[0:26]) == 3
-    assert len(captured) == 3
+        assert len(history_of_alice[0:2]) == min(2, texts.count("x"))
+    assert len(captured) == queries
     with CaptureQueriesContext(connection) as captured:
         command_history(user_id=alice.pk, filters=CommandFilters())[0:26]
     assert len(captured) == 1

@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry
 from accounts.tests.people import signed_in, staff
 from commands import retention, steps, tasks
-from commands.models import Command, CommandEvent, CommandResult, Kept, Outcome, RetentionRule, StageRun
+from commands.models import Command, CommandEvent, CommandResult, Kept, Outcome, RetentionRule, RollupMark, StageRun
 from commands.partitions import Month, months, months_make
 from commands.retention import LATE, old_months_drop, prune
 from commands.retention_rules import retention_change
@@ -45,6 +45,12 @@ def ended(user, age, status=Status.COMPLETED):
     return command
 
 
+@pytest.fixture(autouse=True)
+def counted(db):
+    """Let everything be in the statistics."""
+    RollupMark.objects.update(until=datetime(2100, 1, 1, tzinfo=UTC))
+
+
 @pytest.fixture
 def at(monkeypatch):
     """Let it be this moment for retention."""
@@ -68,6 +74,18 @@ class TestCommands:
         RetentionRule.objects.update(done_at=None)
         assert prune() == {"commands": 1}
         assert not Command.objects.exists()
+
+    def test_go_when_they_are_counted_for_good_and_not_before(self, alice):
+        keep(commands=10)
+        noon = (timezone.now() - 20 * DAY).replace(hour=12, minute=0, second=0, microsecond=0)
+        for late in (-timedelta(microseconds=1), timedelta()):
+            Command.objects.filter(pk=ended_command(alice).pk).update(finished_at=noon + late)
+        RollupMark.objects.update(until=noon + timedelta(minutes=9))  # so the hour before is counted anew
+        assert prune().total() == 0
+        RollupMark.objects.update(until=noon + timedelta(minutes=10))
+        assert prune() == {"commands": 1}
+        RollupMark.objects.update(until=noon + timedelta(minutes=70))
+        assert prune() == {"commands": 1}
 
     def test_go_with_all_that_belongs_to_them(self, alice):
         keep(commands=10)
@@ -153,6 +171,41 @@ class TestParts:
         assert set(StoredFile.objects.values_list("pk", flat=True)) == {file.pk for file in young.files}
         answer = api(alice).get(f"/api/v2/commands/{old.pk}")
         assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+
+
+class TestKeptAnswers:
+    """What was read a moment before, and is kept for the short way, is not told any more."""
+
+    @pytest.fixture
+    def alice_client(self, api, alice):
+        client = api(alice)
+        assert client.get("/api/v2/me").status_code == 200  # from now on it is known who she is
+        return client
+
+    @pytest.fixture
+    def pruned(self, django_capture_on_commit_callbacks):
+        def run():
+            with django_capture_on_commit_callbacks(execute=True):
+                prune()
+
+        return run
+
+    def test_of_a_command(self, alice, alice_client, pruned):
+        keep(commands=10)
+        old, retry = ended(alice, 11 * DAY), ended(alice, DAY)
+        Command.objects.filter(pk=retry.pk).update(retry_of=old)
+        paths = [f"/api/v2/commands/{command.pk}" for command in (old, retry)]
+        assert [alice_client.get(path).status_code for path in paths] == [200, 200]
+        pruned()
+        assert alice_client.get(paths[0]).status_code == 404
+        assert alice_client.get(paths[1]).json()["retry_of"] is None
+
+    def test_of_its_files(self, alice, alice_client, pruned):
+        keep(files=10)
+        path = f"/api/v2/commands/{ended(alice, 11 * DAY).pk}"
+        assert len(alice_client.get(path).json()["files"]) == 3
+        pruned()
+        assert alice_client.get(path).json()["files"] == []
 
 
 class TestFiles:
