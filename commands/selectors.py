@@ -10,23 +10,25 @@ from accounts.models import User
 from commands.models import Command, CommandEvent, CommandResult, StageRun
 from commands.states import Stage
 from gateway.api.errors import ApiError, ErrorCode
+from gateway.rows import select
 
 BROADCAST_GRACE = timedelta(seconds=5)
 BROADCAST_LIMIT = 1000
 EVENTS_LIMIT = 1000
+_FILES = ("alt_file", "last_file", "atlas_file")
 
 
 def own_commands(user: User) -> QuerySet[Command]:
     """Return the user's own commands and steps by themselves, with their files."""
-    return Command.objects.filter(user=user).select_related("alt_file", "last_file", "atlas_file")
+    return Command.objects.filter(user=user).select_related(*_FILES)
 
 
 def command_get(*, user: User, command_id: UUID) -> Command:
     """Return the user's own command, or step by itself. Raises Http404 for any other."""
-    command = own_commands(user).filter(id=command_id).first()
-    if command is None:
+    found = select(Command, {"id": command_id, "user": user}, related=_FILES)
+    if not found:
         raise Http404
-    return command
+    return found[0]
 
 
 def step_get(*, user: User, kind: Stage, step_id: UUID) -> Command:

@@ -7,7 +7,7 @@ still is the model's business. Not for models whose saving others listen to: no 
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import connection
 from django.db.models import Field, Model
@@ -16,15 +16,20 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 _UNSYNCED = "set_config('synchronous_commit', 'off', true)"  # true: for this transaction alone
 
 
-def select(model: type[AnyModel], where: Mapping[str, Any], *, order: str = "") -> list[AnyModel]:
-    """Return the rows that have these values (None: that have none), in the order of a field."""
+def select(
+    model: type[AnyModel], where: Mapping[str, Any], *, order: str = "", related: tuple[str, ...] = ()
+) -> list[AnyModel]:
+    """Return the rows that have these values (None: that have none), in the order of a field.
+
+    `related` are foreign keys whose rows come along.
+    """
     unset = tuple(value is None for value in where.values())
-    statement, fields, names, converters = _select(model, tuple(where), unset, order)
+    statement, fields, parts = _select(model, tuple(where), unset, order, related)
     given = [value for value in where.values() if value is not None]
     with connection.cursor() as cursor:
         cursor.execute(statement, [_stored(field, value) for field, value in zip(fields, given, strict=True)])
         rows = cursor.fetchall()
-    return [model.from_db(connection.alias, names, _converted(row, converters)) for row in rows]
+    return [_instance(row, parts) for row in rows]
 
 
 def insert(row: Model) -> None:
@@ -65,16 +70,15 @@ def update(
 
 def fetch(model: type[AnyModel], statement: str, values: Mapping[str, Any]) -> list[tuple[AnyModel, tuple[Any, ...]]]:
     """Have a statement done that returns first the `columns` of a model. Return its rows, and what else each gave."""
-    _listed, names, converters = _columns(model)
+    part = _whole(model)
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         rows = cursor.fetchall()  # to the end: SQLite is not done before
-    size = len(names)
-    return [(model.from_db(connection.alias, names, _converted(row[:size], converters)), row[size:]) for row in rows]
+    return [(_instance(row, [part]), row[part.columns.stop :]) for row in rows]
 
 
 def columns(model: type[Model]) -> str:
-    return _columns(model)[0]
+    return ", ".join(_name(field.column) for field in model._meta.concrete_fields)
 
 
 def unsynced() -> str:
@@ -99,6 +103,30 @@ def _stored(field: "Field[Any, Any]", value: Any) -> Any:
 
 
 _Converters = list[tuple[int, Any, list[Callable[..., Any]]]]  # of the columns that need some
+
+
+class _Part(NamedTuple):
+    """The columns of one table in a row: of the model itself, or of what its `field` refers to."""
+
+    field: Any
+    model: type[Model]
+    columns: slice
+    names: list[str]
+    key_at: int
+    converters: _Converters
+
+
+def _instance(row: tuple[Any, ...], parts: list[_Part]) -> Any:
+    own, *related = [_instance_of(row[part.columns], part) for part in parts]
+    for part, other in zip(parts[1:], related, strict=True):
+        part.field.set_cached_value(own, other)
+    return own
+
+
+def _instance_of(values: tuple[Any, ...], part: _Part) -> Model | None:
+    if values[part.key_at] is None:  # the foreign key is not set
+        return None
+    return part.model.from_db(connection.alias, part.names, _converted(values, part.converters))
 
 
 def _converted(row: tuple[Any, ...], converters: _Converters) -> list[Any]:
@@ -138,26 +166,43 @@ def _update(
 
 @lru_cache(maxsize=256)
 def _select(
-    model: type[Model], where: tuple[str, ...], unset: tuple[bool, ...], order: str
-) -> tuple[str, "list[Field[Any, Any]]", list[str], _Converters]:
-    """Return the statement, the fields whose values it takes, and the names and converters of the columns it gives."""
+    model: type[Model], where: tuple[str, ...], unset: tuple[bool, ...], order: str, related: tuple[str, ...]
+) -> tuple[str, "list[Field[Any, Any]]", list[_Part]]:
+    """Return the statement, the fields whose values it takes, and what its columns are."""
     condition, given = _condition(model, where, unset)
-    listed, names, converters = _columns(model)
-    end = f" ORDER BY {_name(_field(model, order).column)}" if order else ""
-    statement = f"SELECT {listed} FROM {_name(model._meta.db_table)} WHERE {condition}{end}"  # noqa: S608 - the same
-    return statement, given, names, converters
+    table = model._meta.db_table
+    parts, columns, joins = [_part(None, model, 0)], _columns(model, table), ""
+    for name in related:
+        field = _field(model, name)
+        other, alias = field.related_model, f"its_{name}"
+        parts.append(_part(field, other, len(columns)))
+        columns += _columns(other, alias)
+        key = f"{_name(alias)}.{_name(field.target_field.column)} = {_name(table)}.{_name(field.column)}"
+        joins += f" LEFT JOIN {_name(other._meta.db_table)} {_name(alias)} ON {key}"
+    end = f" ORDER BY {_name(table)}.{_name(_field(model, order).column)}" if order else ""
+    statement = f"SELECT {', '.join(columns)} FROM {_name(table)}{joins} WHERE {condition}{end}"  # noqa: S608 - the same
+    return statement, given, parts
+
+
+def _columns(model: type[Model], table: str) -> list[str]:
+    return [f"{_name(table)}.{_name(field.column)}" for field in model._meta.concrete_fields]
 
 
 @lru_cache
-def _columns(model: type[Model]) -> tuple[str, list[str], _Converters]:
-    """Return the columns of a model, the names of what they hold, and the converters of those that need some."""
+def _whole(model: type[Model]) -> _Part:
+    return _part(None, model, 0)
+
+
+def _part(field: Any, model: type[Model], begin: int) -> _Part:
     fields, converters = model._meta.concrete_fields, []
-    for at, field in enumerate(fields):
-        column = field.get_col(model._meta.db_table)
+    for at, each in enumerate(fields):
+        column = each.get_col(model._meta.db_table)
         convert = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
         if convert:
             converters.append((at, column, convert))
-    return ", ".join(_name(field.column) for field in fields), [field.attname for field in fields], converters
+    names = [each.attname for each in fields]
+    key_at = fields.index(model._meta.pk_fields[0])
+    return _Part(field, model, slice(begin, begin + len(fields)), names, key_at, converters)
 
 
 def _condition(
@@ -167,7 +212,7 @@ def _condition(
     terms, given = [], []
     for name, is_unset in zip(where, unset, strict=True):
         field = _field(model, name)
-        terms.append(f"{_name(field.column)} {'IS NULL' if is_unset else '= %s'}")
+        terms.append(f"{_name(model._meta.db_table)}.{_name(field.column)} {'IS NULL' if is_unset else '= %s'}")
         given += [] if is_unset else [field]
     return " AND ".join(terms), given
 

@@ -171,3 +171,15 @@ def test_a_child_process_has_a_thread_of_its_own(alice, listen):
     assert os.read(reading, 10) == b"\3"
     os.close(reading)
     os.close(writing)
+
+
+def test_just_those_that_were_sent_are_put_down(alice):
+    command, other = new_command(alice), new_command(alice)
+    happen(command, 3)
+    happen(other)
+    events.flush()
+    CommandEvent.objects.update(broadcast_at=None)
+    first, second, *_rest = CommandEvent.objects.filter(command=command).order_by("seq")
+    events.events_broadcast([first, second, CommandEvent.objects.get(command=other, seq=2)])
+    sent = CommandEvent.objects.exclude(broadcast_at=None).values_list("command_id", "seq")
+    assert set(sent) == {(command.id, 1), (command.id, 2), (other.id, 2)}

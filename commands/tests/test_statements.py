@@ -6,10 +6,12 @@ from django.test.utils import CaptureQueriesContext
 
 from commands.models import Command, StageRun
 from commands.pipeline import engine
+from commands.selectors import command_get, own_commands
 from commands.services import command_submit
 from commands.states import Stage, Status
 from gateway.rows import update
 from integrations.discovery import sync_instances
+from tests.rows import ended_command
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,3 +61,16 @@ def _synchronous_commit():
     with connection.cursor() as cursor:
         cursor.execute("SHOW synchronous_commit")
         return cursor.fetchone()[0]
+
+
+def test_a_command_comes_with_its_files_as_by_the_orm(alice, django_assert_num_queries):
+    ended, new = ended_command(alice), command_submit(user=alice, text="echo hello")
+    for command in (ended, new):
+        with django_assert_num_queries(1):
+            found = command_get(user=alice, command_id=command.id)
+            files = [vars(file) | {"_state": None} for file in found.files]
+        expected = own_commands(alice).get(id=command.id)
+        assert files == [vars(file) | {"_state": None} for file in expected.files]
+        internal = {"_state": None}
+        assert vars(found) | internal == vars(expected) | internal
+    assert len(command_get(user=alice, command_id=ended.id).files) > 1
