@@ -88,7 +88,16 @@ def lease_release(command: Command, *, due_at: datetime) -> bool:
     return False
 
 
-def lease_give_back(command: Command) -> None:
+def database_is_away(error: Exception) -> bool:
+    """Return whether an error of the database says nothing about the statement: the same may succeed in a moment.
+
+    PostgreSQL gives its reasons by class: 08 and none are a connection that broke, 40 is a deadlock, 57P a shutdown.
+    """
+    state = getattr(error.__cause__, "sqlstate", None)
+    return isinstance(error, OperationalError | InterfaceError) and (state or "08").startswith(("08", "40", "57P"))
+
+
+def lease_give_back(*, command_id: UUID, owner: str) -> None:
     """Let go of a command in the middle of a step, because the database went away: try until it is back.
 
     If that takes too long, the lease runs out.
@@ -97,9 +106,7 @@ def lease_give_back(command: Command) -> None:
     while time.monotonic() < until:
         connection.close()
         try:
-            Command.objects.filter(id=command.id, lease_owner=command.lease_owner).update(
-                lease_owner="", lease_expires_at=None
-            )
+            Command.objects.filter(id=command_id, lease_owner=owner).update(lease_owner="", lease_expires_at=None)
         except (OperationalError, InterfaceError):
             time.sleep(GIVE_BACK_EVERY)
         else:

@@ -1,6 +1,6 @@
 """A command once more: a new one, which goes on after what had succeeded, or begins anew."""
 
-from django.db import IntegrityError
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -26,6 +26,15 @@ def command_retry(
 
     Raises ApiError (command_not_finished, command_not_retryable, idempotency_key_reused, not_found).
     """
+    with transaction.atomic():
+        # Locked until the new one is stored, so that nobody deletes meanwhile the files that it takes over.
+        locked = Command.objects.select_for_update(no_key=True).filter(pk=command.pk).first()
+        if locked is None:
+            raise ApiError(ErrorCode.NOT_FOUND)
+        return _retry(user=user, command=locked, from_start=from_start, idempotency_key=idempotency_key, reason=reason)
+
+
+def _retry(*, user: User, command: Command, from_start: bool, idempotency_key: str | None, reason: str) -> Command:
     values = {"retry_of": command.id, "from_start": from_start}
     again = Command(
         user_id=command.user_id,
@@ -43,12 +52,7 @@ def command_retry(
     result = _take_over(again, command)
     by = user.username if user.pk != command.user_id else ""
     data = {name: text for name, text in (("retry_of", str(command.id)), ("reason", reason), ("by", by)) if text}
-    try:
-        return command_store(again, result=result, data=data)
-    except IntegrityError:
-        if Command.objects.filter(pk=command.pk).exists():
-            raise
-        raise ApiError(ErrorCode.NOT_FOUND) from None  # deleted meanwhile
+    return command_store(again, result=result, data=data)
 
 
 def _check(command: Command, *, from_start: bool) -> None:

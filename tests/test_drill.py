@@ -12,6 +12,7 @@ from commands.services import command_submit
 from commands.states import Stage, Status
 from commands.transitions import command_transition
 from tests.drill import records
+from tests.drill.chaos import not_applied
 from tests.drill.load import Accepted
 from tests.drill.outcome import Journal, Outcome
 from tests.drill.plan import BLOWS, plan_of
@@ -46,6 +47,14 @@ def test_the_same_seed_gives_the_same_commands_and_blows():
     assert plan(1) == plan(1)
     assert plan(1) != plan(2)
     assert {blow.kind for blow in plan(1).blows} == set(BLOWS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_run_in_which_hardly_any_request_was_misled_does_not_pass(seed):
+    plan = plan_of(seed, commands=100, rate=2.5, gap=2.5, has_own_database=True)
+    assert plan.misled > 100
+    assert not_applied(plan, Counter(drop=1, hang=4)) != []
+    assert not_applied(plan, Counter(drop=40, hang=40)) == []
 
 
 @pytest.mark.parametrize(

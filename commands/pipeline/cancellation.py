@@ -8,9 +8,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from commands.failures import is_retryable
-from commands.leases import LeaseLostError, lease_renew
+from commands.leases import LeaseLostError, database_is_away, lease_renew
 from commands.models import Command, CommandEvent, Outcome, StageRun
-from commands.pipeline.attempts import begin_run, finish_run, open_run, retry_window, runs_of
+from commands.pipeline.attempts import begin_run, failure_of, finish_run, open_run, retry_window, runs_of
 from commands.pipeline.intake import take_in, take_in_what_is_left
 from commands.pipeline.remote import client_of
 from commands.pipeline.stages import AFTER_ARCHIVE, STAGES
@@ -36,6 +36,7 @@ def cancel_step(command: Command) -> datetime | None:
     if command.stage != Stage.RUNNER or not runs:
         _cancelled(command, runs)
         return None
+    is_over = False
     try:
         run = open_run(runs)
         if run is None:
@@ -48,14 +49,17 @@ def cancel_step(command: Command) -> datetime | None:
         report = _stop(command, run)
         if report.state is WorkState.WORKING:
             return _unconfirmed(command)
+        is_over = True
         _ended(command, run, report)
     except NotFoundError:
         _cancelled(command, runs_of(command, Stage.RUNNER))  # with the try that found it out
     except (StaleCommandError, LeaseLostError, SoftTimeLimitExceeded):
         raise
     except Exception as error:
+        if database_is_away(error):
+            raise
         logger.warning("the runner does not confirm the end of command %s", command.id, exc_info=error)
-        return _unconfirmed(command)
+        return _unconfirmed(command, because=error if is_over else None)
     return None
 
 
@@ -123,13 +127,24 @@ def _cancelled(command: Command, runs: list[StageRun], *, code: str = "") -> Non
             finish_run(runs[-1], Outcome.CANCELLED, code=code)
 
 
-def _unconfirmed(command: Command) -> datetime | None:
-    """Ask again for a while; after that, say honestly that nobody knows."""
-    now = timezone.now()
-    if now - _request(command).at < retry_window():
+def _unconfirmed(command: Command, *, because: Exception | None = None) -> datetime | None:
+    """Ask again for a while; after that, say honestly that nobody knows.
+
+    `because` of a run that is over is that its result cannot be had: then that is said, if nothing else is.
+    """
+    now, request = timezone.now(), _request(command)
+    if now - request.at < retry_window():
         return now + timedelta(seconds=ASK_AGAIN_SECONDS)
-    _cancelled(command, runs_of(command, Stage.RUNNER), code="cancel_unconfirmed")
+    code = "cancel_unconfirmed" if because is None else request.data.get("code") or _code_of(because)
+    _cancelled(command, runs_of(command, Stage.RUNNER), code=code)
     return None
+
+
+def _code_of(error: Exception) -> str:
+    """Return why a result could not be had."""
+    if isinstance(error, ServiceError):
+        return failure_of(Stage.RUNNER, error, fetching=True).code
+    return "storage_unavailable" if isinstance(error, OSError) else "internal_error"
 
 
 def _request(command: Command) -> CommandEvent:

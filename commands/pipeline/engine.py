@@ -15,19 +15,29 @@ from datetime import datetime
 from uuid import UUID
 
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import Error, transaction
 from django.utils import timezone
 
 from commands.deadlines import deadline_enforce
 from commands.dispatch import wake
-from commands.leases import SEND_AHEAD, LeaseLostError, lease_claim, lease_claim_next, lease_give_back, lease_release
+from commands.leases import (
+    SEND_AHEAD,
+    LeaseLostError,
+    database_is_away,
+    lease_claim,
+    lease_claim_next,
+    lease_give_back,
+    lease_release,
+)
 from commands.models import Command, Outcome
 from commands.pipeline.attempts import command_fail, finish_run, runs_of, unfinished
 from commands.pipeline.cancellation import cancel_step
+from commands.pipeline.remote import client_of
 from commands.pipeline.stage import stage_step
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError
 from gateway.request_id import request_id
+from integrations.clients.errors import ServiceError
 
 logger = logging.getLogger(__name__)
 
@@ -82,26 +92,29 @@ def _busy_targets(stage: Stage) -> list[str]:
 
 def _work_on(command: Command) -> bool:
     """Work on a command whose lease this worker has. Return whether it has moved on to another stage."""
-    token = request_id.set(command.request_id)
+    token, owner = request_id.set(command.request_id), command.lease_owner
     try:
         return _run(command)
     except LeaseLostError:
         logger.warning("lost the lease of command %s; whoever has it goes on", command.id)
-    except (OperationalError, InterfaceError) as error:
+    except Error as error:
+        if not database_is_away(error):
+            raise
         logger.warning("the database went away while command %s was worked on: %r", command.id, error)
-        lease_give_back(command)
+        lease_give_back(command_id=command.id, owner=owner)
     finally:
         request_id.reset(token)
     return False
 
 
 def _run(command: Command) -> bool:
+    owner = command.lease_owner  # later it may say what a transition that was rolled back made of it
     while not command.has_ended:
         try:
             look_again_at = _step(command)
         except StaleCommandError:
             # Somebody changed it, as a cancellation does. Go on from what it is now, if it is still ours.
-            command = _reload(command)
+            command = _reload(command, owner)
             continue
         if command.has_ended:
             break
@@ -113,7 +126,7 @@ def _run(command: Command) -> bool:
         if lease_release(command, due_at=look_again_at):
             _look_again(command, look_again_at)
             break
-        command = _reload(command)
+        command = _reload(command, owner)
     return False
 
 
@@ -140,16 +153,24 @@ def _step(command: Command) -> datetime | None:
 
 
 def _poisoned(command: Command) -> None:
-    """It has let one worker after another die: no call is made for it any more, not even to stop what a service has."""
+    """It has let one worker after another die: no call is made for it any more, but to stop what a service has.
+
+    That one comes last: if this worker dies of it too, the command has failed all the same.
+    """
     run = unfinished(runs_of(command, command.work_stage))
     with transaction.atomic():
         command_fail(command, "poisoned")
         if run is not None:
             finish_run(run, Outcome.ABANDONED, code="worker_lost")
+    if run is not None and run.remote_id:
+        try:
+            client_of(run).cancel(run.remote_id)
+        except ServiceError as error:
+            logger.warning("could not stop the %s of command %s: %r", run.stage, command.id, error)
 
 
-def _reload(command: Command) -> Command:
+def _reload(command: Command, owner: str) -> Command:
     fresh = Command.objects.get(id=command.id)
-    if not fresh.has_ended and fresh.lease_owner != command.lease_owner:
+    if not fresh.has_ended and fresh.lease_owner != owner:
         raise LeaseLostError
     return fresh

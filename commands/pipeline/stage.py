@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from commands.leases import NEWS_INTERVAL, LeaseLostError, lease_renew
+from commands.leases import NEWS_INTERVAL, LeaseLostError, database_is_away, lease_renew
 from commands.models import Command, Outcome, StageRun
 from commands.pipeline.attempts import (
     Failure,
@@ -128,7 +128,8 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
         logger.exception("storage failed for command %s", command.id)
         # A client raises no OSError. So before there was a report, it was what is to be sent that could not be read.
         failure = Failure("storage_unavailable", transient=True, not_taken=not fetching)
-    except Exception:
+    except Exception as error:
+        _raise_if_no_fault_of_the_try(error)
         logger.exception("stage %s of command %s", stage, command.id)
         failure = Failure("internal_error", doubtful=True)
     else:
@@ -137,6 +138,11 @@ def _guarded(command: Command, run: StageRun, client: StageClient[Any], get_repo
     if no_answer:
         _tell_health(client, failure.code.removeprefix(f"{stage}_"))
     return look_again_at
+
+
+def _raise_if_no_fault_of_the_try(error: Exception) -> None:
+    if database_is_away(error):
+        raise error
 
 
 def _failed(command: Command, run: StageRun, failure: Failure) -> datetime | None:

@@ -6,6 +6,7 @@ service. Whoever holds the schedule says who goes on. A thread that PostgreSQL l
 goes on by itself, to where it stops next, once the lock is free.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -16,7 +17,8 @@ from django.db import connection, connections
 LOOK_SECONDS = 0.004  # how soon a thread that does not stop is suspected to wait for a lock
 STUCK_SECONDS = 20.0
 BLOCKED = "SELECT pid FROM unnest(%s::int[]) AS pid WHERE cardinality(pg_blocking_pids(pid)) > 0"
-WRITES = ("INSERT", "UPDATE", "DELETE")
+WRITES = ("INSERT", "UPDATE", "DELETE", "WITH")
+OURS = re.compile(r"\bcommands_\w+")
 
 
 class Killed(BaseException):
@@ -84,11 +86,11 @@ class Turn:
 
     def _statement(self, execute: Callable[..., Any], sql: str, params: Any, many: Any, context: Any) -> Any:
         # On SQLite, which has one writer at a time, whoever stops in a transaction stops everybody.
-        if '"commands_' not in sql or connection.vendor != "postgresql":
+        if not OURS.search(sql) or connection.vendor != "postgresql":
             return execute(sql, params, many, context)
         self.pause(f"before {_in_short(sql)}")
         result = execute(sql, params, many, context)
-        if sql.startswith(WRITES) or "FOR UPDATE" in sql:
+        if sql.lstrip().startswith(WRITES) or "FOR UPDATE" in sql:
             self.pause(f"after {_in_short(sql)}")
         return result
 
@@ -165,6 +167,8 @@ class Turns:
 
 
 def _in_short(sql: str) -> str:
-    words = sql.split('"')
-    verb = "SELECT FOR UPDATE" if "FOR UPDATE" in sql else sql.split(" ", 1)[0]
-    return f"{verb} {next((word for word in words if word.startswith('commands_')), '')}"
+    verb = sql.split(maxsplit=1)[0]
+    if verb == "SELECT" and "FOR UPDATE" in sql:
+        verb = "SELECT FOR UPDATE"
+    table = OURS.search(sql)
+    return f"{verb} {table[0] if table else ''}"

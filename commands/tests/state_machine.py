@@ -10,11 +10,12 @@ from typing import Any
 from unittest.mock import patch
 
 from celery import Celery, current_app
+from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
 from accounts.models import User
-from commands import tasks
+from commands import tasks, transitions
 from commands.events import command_event_recorded
 from commands.models import Command
 from commands.services import command_cancel, command_submit, runner_report
@@ -30,6 +31,8 @@ OTHERS = ("cancel", "callback", "sweep", "duplicate")
 STEPS, IDLE = 600, 6  # then all is let run to its end
 OF_THREADS = 24  # choices below this one are of a thread
 ROUNDS = 60
+LONGER_THAN_A_LEASE = 60.0
+UNTIL_CLAIMED = 2  # stops of a worker that begins
 
 Message = tuple[str, tuple[Any, ...]]
 Job = Callable[[], Any]
@@ -76,6 +79,7 @@ class Run:
         self.messages: list[Message] = []
         self.last_message: Message | None = None
         self.steps = self.begun = 0
+        self.broken: list[str] = []  # promises that only show at the moment of an event
 
     def follow(self, schedule: Schedule) -> None:
         """Let it happen, and then let everything run to its end. Raises AssertionError if a promise was broken."""
@@ -103,11 +107,25 @@ class Run:
         with (
             patch.object(Celery, "send_task", send_task),
             patch.object(timezone, "now", lambda: self.clock.now),
+            patch.object(transitions, "_record", partial(self._record, transitions._record)),
             patch.object(command_event_recorded, "send_robust", lambda **_event: []),  # who listens is tested elsewhere
             patch.dict(dialects.DIALECTS, fakes()),
             override_settings(SERVICE_URLS={str(kind): urls for kind, urls in URLS.items()}),
         ):
             yield
+
+    def _record(
+        self, record: Callable[..., Any], command: Command, event: str, lease_owner: str | None, *values: Any
+    ) -> Any:
+        """Let it be recorded, and look whether whoever does so in the name of a lease has it."""
+        with transaction.atomic():
+            holder = Command.objects.select_for_update().get(id=command.id).lease_owner
+            recorded = record(command, event, lease_owner, *values)
+            if lease_owner not in (None, holder):
+                self.broken.append(f"{event}: recorded without a lease")
+            if event == Status.CANCELLED and recorded.data.get("code") != "cancel_unconfirmed" and self._at_work():
+                self.broken.append(f"{event}: and the runner works on it")
+        return recorded
 
     def _take_turns(self, schedule: Schedule) -> None:
         """Follow the turns, over and over, until there is nothing more to do or time has passed often enough."""
@@ -177,6 +195,18 @@ class Run:
         self.turns.trace.append(f"{seconds:g} s pass")
         self.clock.tick(seconds)
 
+    def hang(self) -> None:
+        """All that are at work hang for longer than a lease, and another worker takes over."""
+        self.tick(LONGER_THAN_A_LEASE)
+        self.command.refresh_from_db()
+        if self.command.has_ended or len(self.turns.waiting()) >= THREADS:
+            return
+        before = self.turns.waiting()
+        self.messages.insert(0, ("commands.tasks.advance", (str(self.command.work_stage),)))
+        self._begin([], WORKER, partial(_perform, *self.messages[0]))
+        [taking_over] = [turn for turn in self.turns.waiting() if turn not in before]
+        self._go_on(taking_over, UNTIL_CLAIMED, frozenset())
+
     def finish_runs(self) -> None:
         self.turns.trace.append("runs end")
         self.journal.finish_runs()
@@ -197,6 +227,7 @@ class Run:
         """What holds at any time when nothing is under way."""
         command = self.command
         command.refresh_from_db()
+        assert self.broken == []
         events = list(command.events.order_by("seq").values_list("seq", "status"))
         seqs, statuses = [seq for seq, _status in events], [Status(status) for _seq, status in events]
         assert seqs == list(range(1, command.last_seq + 1)), f"numbers {seqs}"
@@ -214,20 +245,25 @@ class Run:
         if command.has_ended:
             self._check_end(command)
 
+    def _at_work(self) -> bool:
+        runs = self.journal.runs(of=str(self.command.id))
+        return any(run["state"] is WorkState.WORKING for run in runs)
+
     def _check_end(self, command: Command) -> None:
         held = (command.lease_owner, command.lease_expires_at, command.due_at)
         assert held == ("", None, None), f"it has ended, and is held: {held}"
         if command.status == Status.COMPLETED:
             assert command.last_file is not None, "completed without a result"
         if command.status == Status.CANCELLED and command.error_code != "cancel_unconfirmed":
-            at_work = [run for run in self.journal.runs(of=str(command.id)) if run["state"] is WorkState.WORKING]
-            assert at_work == [], "it is cancelled, and the runner works on it"
+            assert not self._at_work(), "it is cancelled, and the runner works on it"
 
 
-# What else a choice may stand for; the last is longer than a lease.
+# What else a choice may stand for.
 EVENTS: tuple[Callable[[Run], None], ...] = (
     Run.finish_runs,
-    *(partial(Run.tick, seconds=seconds) for seconds in (0.5, 0.5, 4.0, 60.0)),
+    *(partial(Run.tick, seconds=seconds) for seconds in (0.5, 4.0)),
+    Run.hang,
+    Run.hang,
 )
 
 

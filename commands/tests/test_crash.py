@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import requests  # noqa: TID251 - asks the runner itself
 from django.conf import settings
 from django.db import OperationalError, connection
 from django.test import override_settings
@@ -19,9 +20,10 @@ from commands.models import Command, CommandResult, StageRun
 from commands.pipeline import engine, stage
 from commands.services import command_submit
 from commands.states import Stage, Status
-from conftest import SandboxService, drive
+from conftest import SandboxService, drive, drive_until
 from files.models import StoredFile
 from integrations.clients.archive import ArchiveClient
+from integrations.clients.runner import RunnerClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -144,6 +146,27 @@ def test_a_command_that_kills_every_worker_ends_as_failed(alice, api, sandbox, m
     assert {each["error"]["detail"] for each in tries} == {"The gateway's worker died during this try."}
     whole = api(alice).get(path).json()["error"]
     assert whole["detail"] == "Three of the gateway's workers died over this command, one after another."
+
+
+def test_the_run_of_a_command_that_killed_its_workers_is_stopped(alice, sandbox, monkeypatch):
+    def kills(*_args: Any, **_kwargs: Any) -> None:
+        raise Killed
+
+    command = drive_until(
+        command_submit(user=alice, text="sleep 600"),
+        lambda command: command.stage_runs.filter(stage=Stage.RUNNER).exclude(remote_id="").exists(),
+    )
+    monkeypatch.setattr(RunnerClient, "report", kills)
+    for _ in range(3):
+        Command.objects.filter(id=command.id).update(due_at=timezone.now())
+        with pytest.raises(Killed):
+            engine.advance(command.id)
+        let_the_lease_expire(command)
+    engine.advance(command.id)
+    command.refresh_from_db()
+    assert (command.status, command.error_code) == (Status.FAILED, "poisoned")
+    task = f"{sandbox.runner.url}/tasks/{command.stage_runs.get(stage=Stage.RUNNER).remote_id}"
+    assert requests.get(task, timeout=5).json()["status"] == "cancelled"
 
 
 def test_what_a_dead_worker_handed_over_goes_to_the_same_instance_again(alice, sandbox, settings, monkeypatch):

@@ -5,11 +5,12 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
+from psycopg.errors import ProgramLimitExceeded
 
 from commands import leases
 from commands.leases import CLOCK_SKEW, LeaseLostError, command_wake, lease_claim, lease_release, lease_renew
 from commands.models import Command
-from commands.pipeline import engine
+from commands.pipeline import engine, stage
 from commands.services import command_submit
 from commands.states import Stage, Status
 from commands.transitions import StaleCommandError, command_transition
@@ -159,11 +160,11 @@ def test_a_database_that_goes_away_in_a_step_is_no_death_and_the_lease_is_given_
     sleeps = []
     give_back = engine.lease_give_back
 
-    def in_between(command):
+    def in_between(**whose):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(QuerySet, "update", is_away_at_first)
             patch.setattr(leases.time, "sleep", sleeps.append)
-            give_back(command)
+            give_back(**whose)
 
     engine_give_back = pytest.MonkeyPatch()
     engine_give_back.setattr(engine, "lease_give_back", in_between)
@@ -175,6 +176,42 @@ def test_a_database_that_goes_away_in_a_step_is_no_death_and_the_lease_is_given_
     for each in (command, later):
         each.refresh_from_db()
         assert (each.stage, each.deaths, each.lease_owner) == (Stage.RUNNER, 0, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_away_when_a_stage_is_about_to_succeed_is_no_death_and_no_failed_try(
+    command, sandbox, monkeypatch
+):
+    """The transition, which lets go of the lease, is rolled back with it."""
+
+    def goes_away(*_args, **_values):
+        monkeypatch.undo()
+        connection.close()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(stage, "finish_run", goes_away)
+    engine.work(Stage.SEGMENTATION)  # goes on with it at once
+    command.refresh_from_db()
+    assert (command.status, command.deaths, command.lease_owner) == (Status.RUNNING, 0, "")
+    tries = command.stage_runs.filter(stage=Stage.SEGMENTATION).values_list("outcome", "error_code")
+    assert list(tries) == [("abandoned", "worker_lost"), ("succeeded", "")]
+
+
+def test_what_the_database_refuses_each_time_ends_as_poisoned_and_stops_no_other(command, alice, sandbox, monkeypatch):
+    later, step = command_submit(user=alice, text="echo later"), engine.stage_step
+
+    def is_refused(each, *args):
+        if each.id != command.id:
+            return step(each, *args)
+        raise OperationalError("index row size exceeds the maximum") from ProgramLimitExceeded()
+
+    monkeypatch.setattr(engine, "stage_step", is_refused)
+    for _ in range(4):
+        engine.work(Stage.SEGMENTATION)
+        expire(command)
+    command.refresh_from_db()
+    later.refresh_from_db()
+    assert (command.status, command.error_code, later.status) == (Status.FAILED, "poisoned", Status.RUNNING)
 
 
 def test_what_goes_wrong_with_one_command_stops_no_other(command, alice, sandbox, monkeypatch):

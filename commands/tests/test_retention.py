@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry
 from accounts.tests.people import signed_in, staff
-from commands import retention, steps, tasks
+from commands import retention, retries, steps, tasks
 from commands.models import Command, CommandEvent, CommandResult, Kept, Outcome, RetentionRule, RollupMark, StageRun
 from commands.partitions import Month, months, months_make
 from commands.retention import LATE, old_months_drop, prune
@@ -358,6 +358,30 @@ class TestConcurrency:
         assert StoredFile.objects.count() == 3
         assert prune() == {"commands": 1}
         assert set(StoredFile.objects.values_list("pk", flat=True)) == {old.alt_file_id}
+
+    @on_postgresql
+    def test_the_files_of_what_is_retried_just_now_are_kept_for_that(self, alice, monkeypatch):
+        old = ended(alice, 11 * DAY, status=Status.FAILED)
+        keep(files=10)
+        take_over = retries._take_over
+
+        def prune_elsewhere():
+            prune()
+            connections.close_all()
+
+        thread = threading.Thread(target=prune_elsewhere)
+
+        def late(again, command):
+            thread.start()
+            thread.join(0.5)
+            return take_over(again, command)
+
+        monkeypatch.setattr(retries, "_take_over", late)
+        again = retries.command_retry(user=alice, command=old)
+        thread.join()
+        again.refresh_from_db()
+        old.refresh_from_db()
+        assert (again.alt_file is None, old.alt_file) == (False, None)
 
     def test_a_step_whose_file_goes_meanwhile_is_refused_in_words(self, alice, api, monkeypatch):
         old = ended(alice, 11 * DAY)

@@ -14,11 +14,12 @@ from commands.events import command_event_recorded
 from commands.leases import lease_claim_next
 from commands.models import Command, CommandEvent
 from commands.pipeline import engine
-from commands.services import command_cancel, command_submit
+from commands.services import command_cancel, command_stop, command_submit
 from commands.states import Stage, Status
 from commands.transitions import command_transition
 from conftest import drive, drive_until
 from gateway.api.errors import ApiError, ErrorCode
+from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.errors import InvalidAnswerError, Reason
 from integrations.clients.runner import RunnerClient
 from integrations.models import ServiceInstance
@@ -228,6 +229,25 @@ class TestCancel:
         command = drive(command, steps=2000)
         assert (command.status, command.error_code) == (Status.COMPLETED, "")
         assert command.result.output == "hello"
+
+    @pytest.mark.parametrize(
+        ("data", "code"), [({}, "runner_unavailable"), ({"code": "deadline_passed"}, "deadline_passed")]
+    )
+    def test_a_result_that_cannot_be_fetched_at_all_is_not_called_unconfirmed(
+        self, alice, sandbox, slow_work, settings, monkeypatch, data, code
+    ):
+        """The runner says that it is over: that it may still be working would not be right."""
+        monkeypatch.setattr(RunnerClient, "cancel", lambda *_args: None)
+        monkeypatch.setattr("commands.pipeline.stage.FIRST_POLL_SECONDS", 60)
+        command = drive_until(command_submit(user=alice, text="echo hello"), runner_has_it)
+        sandbox.runner.fault("fail", status=503, path="/files")
+        command_stop(command=command, data=data)
+        done = lambda _client, remote_id: WorkReport(remote_id, WorkState.DONE, file_id="1")  # noqa: E731
+        monkeypatch.setattr(RunnerClient, "report", done)
+        settings.STAGE_RETRY_WINDOW = 0
+        command = drive(command, steps=2000)
+        assert (command.status, command.error_code) == (Status.CANCELLED, code)
+        assert not command.stage_runs.filter(finished_at=None).exists()
 
     def test_who_cancels_for_somebody_else_is_on_record(self, alice, admin):
         command = command_submit(user=alice, text="echo")

@@ -30,6 +30,8 @@ from tests.drill.system import DrillSystem
 
 RETRY_WINDOW = 15.0  # seconds: some commands give up, and no cancellation waits for ever
 
+MISLED_AT_LEAST = 0.1  # of what could be: many a service is killed, or gets no request, before it has misled as many
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
@@ -101,9 +103,16 @@ async def _run(system: DrillSystem, blows: Blows, plan: Plan, seed: int) -> bool
         for task in listening:
             task.cancel()
         await crowd.close()
+    outcome.not_applied = not_applied(plan, blows.hits)
     _report(outcome, blows, sum(ear.connections for ear in ears), crowd.too_late)
     say(f"took {time.monotonic() - began:.0f} s")
     return outcome.is_good
+
+
+def not_applied(plan: Plan, hits: Counter[str]) -> list[str]:
+    """Return that hardly any request was misled, if it is so: then nothing is known of what services may do."""
+    wanted = round(plan.misled * MISLED_AT_LEAST)
+    return [f"{hits.total()} requests were misled, and {wanted} ought to be"] if hits.total() < wanted else []
 
 
 async def _until_heard(ears: list[Ear]) -> None:

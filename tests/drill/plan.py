@@ -13,7 +13,7 @@ PARTS = (*(f"worker-{queue}" for queue in QUEUES), "beat", "web", "redis")
 STAND_INS = tuple(f"{kind}-{number}" for kind in SERVICES for number in INSTANCES)
 BATCH = 4  # commands that are sent by one call
 # How often each kind of blow falls, of so many.
-BLOWS = {"kill": 8, "kill child": 3, "misbehave": 10, "cut database": 3, "empty broker": 2, "restart database": 1}
+BLOWS = {"kill": 8, "kill child": 3, "misbehave": 14, "cut database": 3, "empty broker": 2, "restart database": 1}
 MISBEHAVIOUR: tuple[dict[str, Any], ...] = (
     {"kind": "lost_answer", "method": "POST"},
     {"kind": "lost_answer"},
@@ -84,6 +84,11 @@ class Plan:
     orders: list[Order]
     blows: list[Blow]
 
+    @property
+    def misled(self) -> int:
+        """Return how many requests are to be misled, if every service gets as many as it can mislead."""
+        return sum(len(blow.victims) * sum(fault["times"] for fault in blow.faults) for blow in self.blows)
+
 
 def plan_of(seed: int, *, commands: int, rate: float, gap: float, has_own_database: bool) -> Plan:
     """Plan so many commands, `rate` a second, and a blow every `gap` seconds on average for as long as that takes."""
@@ -94,8 +99,10 @@ def plan_of(seed: int, *, commands: int, rate: float, gap: float, has_own_databa
         for place in range(first, min(first + BATCH, commands)):
             orders[place] = replace(orders[place], at=of_one.at, user=of_one.user, kind=None, batch=of_one.number)
     lasts = commands / rate
-    deck = [kind for kind in BLOWS if has_own_database or kind != "restart database"]  # one of each at least
-    deck += dice.choices(deck, [BLOWS[kind] for kind in deck], k=max(round(lasts / gap) - len(deck), 0))
+    kinds = [kind for kind in BLOWS if has_own_database or kind != "restart database"]
+    # One of each at least; and services misbehave so often that many requests meet it, whatever the seed.
+    deck = kinds + ["misbehave"] * round(lasts / gap / 4)
+    deck += dice.choices(kinds, [BLOWS[kind] for kind in kinds], k=max(round(lasts / gap) - len(deck), 0))
     dice.shuffle(deck)
     times = sorted(dice.uniform(1.0, lasts) for _ in deck)
     return Plan(orders, [_blow(dice, kind, at) for kind, at in zip(deck, times, strict=True)])
@@ -135,9 +142,9 @@ def _blow(dice: Random, kind: str, at: float) -> Blow:
             workers = [name for name in PARTS if name.startswith("worker-")]
             return Blow(at, kind, tuple(dice.sample(workers, dice.choice((1, 2, 3)))), 0.0)
         case "misbehave":
-            victims = dice.sample(STAND_INS, dice.choice((2, 3, 4)))
+            victims = dice.sample(STAND_INS, dice.choice((3, 4, 6)))
             menu = MISBEHAVIOUR + (OF_RUNNERS * 3 if all(name.startswith("runner") for name in victims) else ())
-            faults = [{**fault, "times": dice.choice((1, 2, 3))} for fault in dice.sample(menu, dice.choice((1, 2, 3)))]
+            faults = [{**fault, "times": dice.choice((1, 2, 3))} for fault in dice.sample(menu, dice.choice((2, 3, 4)))]
             return Blow(at, kind, tuple(victims), dice.uniform(3.0, 8.0), tuple(faults))
         case "cut database":
             return Blow(at, kind, (), 0.0, share=dice.choice((0.2, 0.5, 1.0)))
