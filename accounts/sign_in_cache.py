@@ -27,16 +27,16 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha1
 from typing import Any
 from uuid import UUID
 
 from django_redis import get_redis_connection
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.ids import new_id
+from gateway.redis_script import Script
 
 logger = logging.getLogger(__name__)
 
@@ -50,30 +50,8 @@ _believe_again_at = 0.0
 _hold_again_at = 0.0
 
 
-class _Script:
-    """Lua, which Redis runs as one: in one round trip, with nothing in between."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._sha1 = sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    def __call__(self, keys: list[str], *args: object) -> Any:
-        try:
-            return self._run(keys, args)
-        except RedisConnectionError:  # it broke while nobody used it; none of the scripts does harm when it runs twice
-            _forget_own_client()
-            return self._run(keys, args)
-
-    def _run(self, keys: list[str], args: tuple[Any, ...]) -> Any:
-        client = _own_client()
-        try:
-            return client.evalsha(self._sha1, len(keys), *keys, *args)
-        except NoScriptError:  # a new Redis
-            return client.eval(self._text, len(keys), *keys, *args)
-
-
 # An entry is its own id, the id of its epoch, and JSON. A mark is only an id, a hold an exclamation mark.
-_read = _Script("""
+_read = Script("""
 local epoch = redis.call('GETEX', KEYS[1], 'PX', ARGV[1])
 local entry = redis.call('GET', KEYS[2]) or ''
 if entry == '!' or redis.call('EXISTS', KEYS[3]) == 1 then
@@ -90,7 +68,7 @@ local time = redis.call('TIME')
 return {epoch, string.sub(entry, 1, #epoch), time[1] * 1000 + math.floor(time[2] / 1000)}
 """)
 # Of somebody known, the entry and what is at another key; nothing of anybody else.
-_read_beside = _Script("""
+_read_beside = Script("""
 local epoch = redis.call('GETEX', KEYS[1], 'PX', ARGV[1])
 local entry = redis.call('GET', KEYS[2]) or ''
 if not epoch or string.sub(entry, #epoch + 1, 2 * #epoch) ~= epoch or redis.call('EXISTS', KEYS[3]) == 1 then
@@ -98,7 +76,7 @@ if not epoch or string.sub(entry, #epoch + 1, 2 * #epoch) ~= epoch or redis.call
 end
 return {string.sub(entry, 2 * #epoch + 1), redis.call('GET', KEYS[4]) or ''}
 """)
-_write = _Script("""
+_write = Script("""
 local time = redis.call('TIME')
 local left = ARGV[3] - (time[1] * 1000 + math.floor(time[2] / 1000))
 if left > 0 and string.sub(redis.call('GET', KEYS[1]) or '', 1, #ARGV[2]) == ARGV[1] then
@@ -124,7 +102,7 @@ def read(credential_id: UUID) -> tuple[Any, Glance | None]:
     if time.monotonic() < _believe_again_at:
         return None, None
     try:
-        answer = _read([_EPOCH_KEY, _key(credential_id), _HOLD_KEY], int(EPOCH_SECONDS * 1000), new_id().hex)
+        answer = _run(_read, [_EPOCH_KEY, _key(credential_id), _HOLD_KEY], int(EPOCH_SECONDS * 1000), new_id().hex)
     except RedisError as error:
         _doubt(error)
         return None, None
@@ -148,7 +126,7 @@ def read_beside(credential_id: UUID, key: str) -> tuple[bytes, bytes] | None:
         return None
     keys = [_EPOCH_KEY, _key(credential_id), _HOLD_KEY, key]
     try:
-        answer = _read_beside(keys, int(EPOCH_SECONDS * 1000))
+        answer = _run(_read_beside, keys, int(EPOCH_SECONDS * 1000))
     except RedisError as error:
         _doubt(error)
         return None
@@ -161,7 +139,7 @@ def write(credential_id: UUID, glance: Glance | None, known: dict[str, Any]) -> 
         return
     content = glance.epoch + json.dumps(known).encode()
     try:
-        _write([_key(credential_id)], glance.entry_id, new_id().hex, glance.ends_at, content)
+        _run(_write, [_key(credential_id)], glance.entry_id, new_id().hex, glance.ends_at, content)
     except RedisError as error:
         _doubt(error)
 
@@ -257,6 +235,14 @@ def _doubt(error: RedisError) -> None:
 
 def _redis() -> Any:
     return get_redis_connection("default")
+
+
+def _run(script: Script, keys: list[str], *args: object) -> Any:
+    try:
+        return script(_own_client(), keys, *args)
+    except RedisConnectionError:  # it broke while nobody used it; none of the scripts does harm when it runs twice
+        _forget_own_client()
+        return script(_own_client(), keys, *args)
 
 
 class _Own(threading.local):

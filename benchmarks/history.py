@@ -5,6 +5,7 @@ import statistics
 import time
 from base64 import b64encode
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
@@ -12,7 +13,7 @@ import httpx
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import connection
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -22,6 +23,9 @@ from benchmarks.load import Connection, Server, UnexpectedAnswerError
 from benchmarks.system import WORKERS, System, say, scratch_database
 from commands.models import Command
 from commands.rollups import commands_roll_up
+
+if TYPE_CHECKING:
+    from django.db.backends.postgresql.base import DatabaseWrapper
 
 FEW, MANY = SIZES = (1000, 1_000_000)
 REPEATS, WARM_UP = 40, 5
@@ -63,7 +67,8 @@ def measure(system: System) -> HistoryFigures:
     web = Server(system.ports["web"], _token(system.ports["web"]))
     requests = {FEW: _requests(web, people[0], admin)}
     system.stop("web")
-    connection.close()
+    connections.close_all()  # which gives them back to the pool
+    cast("DatabaseWrapper", connections["default"]).close_pool()
     # With who is signed in, so that the token and the cookie are good for both.
     with scratch_database(copy_of=urlsplit(own).path[1:]) as copy:
         system.start_web_of("few", copy)

@@ -45,7 +45,7 @@ MODES = (*[Mode.NORMAL] * 16, Mode.DREAM, Mode.EXPLORE, Mode.EXPLORE, Mode.CHAOS
 COMPLETED, NOT_CANCELLED = 0.93, 0.98  # of all
 NULL = r"\N"
 PERSONAS = ("technical_expert", "technical_expert", "technical_expert", "teacher", "poet", "lawyer")
-FAILURES = ("runner_timeout", "segmentation_invalid", "deadline_exceeded", "archive_unavailable")
+FAILURES = ("runner_timeout", "segmentation_invalid", "deadline_passed", "archive_unavailable")
 STEPS = (Status.QUEUED, Status.SEGMENTING, Status.RUNNING, Status.ARCHIVING, Status.COMPLETED)
 
 

@@ -33,7 +33,6 @@ SERVICES = ("segmentation", "runner", "archive")
 WORKERS = tuple(f"worker-{queue}" for queue in (*SERVICES, "control"))
 # Of an option that comes twice, the last counts.
 ONE_PROCESS = ("--concurrency=1",)
-CUT_OFF = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {2}"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -72,18 +71,16 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 def scratch_database(copy_of: str = "") -> Iterator[str]:
     """Make a database beside the one that DATABASE_URL names, and drop it at the end. Yield its URL.
 
-    Who is still connected to the one that it is a copy of is cut off: PostgreSQL copies none that is in use.
+    Nobody may be connected to the one that it is a copy of: PostgreSQL copies none that is in use.
     """
     url = urlsplit(os.environ.get("DATABASE_URL") or DEFAULT_DATABASE_URL)
     name = f"gateway_bench_{secrets.token_hex(4)}"
 
     def execute(statement: str) -> None:
         with psycopg.connect(url.geturl(), autocommit=True, connect_timeout=5) as connection:
-            names = sql.Identifier(name), sql.Identifier(copy_of or "template1"), sql.Literal(copy_of)
-            connection.execute(sql.SQL(statement).format(*names))
+            connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(copy_of or "template1")))
 
     try:
-        execute(CUT_OFF)
         execute("CREATE DATABASE {} TEMPLATE {}")
     except (psycopg.Error, ValueError) as error:
         raise BenchError(

@@ -31,8 +31,9 @@ UPDATE commands_command SET
 WHERE id = {candidate}
 RETURNING {returned}"""
 
-_IS_BELOW = """(SELECT count(*) FROM commands_command
-    WHERE user_id = %(user)s AND NOT held AND finished_at IS NULL) < %(limit)s"""
+# How many commands a user has in flight; in commands.insertion too.
+IN_FLIGHT = "(SELECT count(*) FROM commands_command WHERE user_id = {user} AND NOT held AND finished_at IS NULL)"
+_IS_BELOW = f"{IN_FLIGHT.format(user='%(user)s')} < %(limit)s"
 
 _LET_GO = """
 UPDATE commands_command SET held = %(no)s, due_at = %(now)s

@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from contextlib import suppress
-from uuid import UUID
 
 from celery import current_app
 from django.db import transaction
@@ -34,7 +33,8 @@ def wake(stage: Stage, *, delay: float = 0) -> None:
     publisher.want(stage, delay=delay)
 
 
-def dispatch_on_commit(command_id: UUID, *, stage: Stage) -> None:  # noqa: ARG001 - whose command it is, for readers
+def wake_on_commit(stage: Stage) -> None:
+    # Robust: what goes wrong after the commit must not look like a failure of what was committed.
     transaction.on_commit(lambda: wake(stage), robust=True)
 
 

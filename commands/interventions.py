@@ -9,7 +9,7 @@ from accounts import audit
 from accounts.audit import Action
 from accounts.models import User
 from accounts.powers import powers_of
-from commands.dispatch import dispatch_on_commit
+from commands.dispatch import wake_on_commit
 from commands.leases import command_wake
 from commands.models import Command
 from commands.retries import command_retry
@@ -51,7 +51,7 @@ def command_requeue(*, command: Command, reason: str, by: User) -> Command:
             raise ValidationError(_("The command has already ended."))
         command_event(locked, "requeued", lease_owner=locked.lease_owner, data={"reason": reason, "by": by.username})
         command_wake(command_id=locked.pk)
-        dispatch_on_commit(locked.pk, stage=locked.work_stage)
+        wake_on_commit(locked.work_stage)
     return locked
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from accounts import audit
@@ -98,9 +98,12 @@ def let_go_what_may() -> set[Stage]:
     For the sweep: of SWEPT_USERS users at a time, in turn.
     """
     stages: set[Stage] = set()
-    for user_id in _users_with_held():
+    users = _users_with_held()
+    unfinished = Command.objects.filter(user__in=users, held=False, finished_at=None).order_by()
+    counts = dict(unfinished.values_list("user").annotate(Count("pk")))
+    for user_id in users:
         limit = limit_of(user_id)
-        if in_flight(user_id) >= limit:
+        if counts.get(user_id, 0) >= limit:
             continue
         with transaction.atomic():
             transaction_lock(_lock_name(user_id))

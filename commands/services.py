@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.models import User
-from commands.dispatch import dispatch_on_commit, wake
+from commands.dispatch import wake, wake_on_commit
 from commands.leases import NEWS_INTERVAL, command_look_soon, command_wake
 from commands.limits import hold_beyond_limit
 from commands.models import Command, CommandResult, StageRun
@@ -82,7 +82,7 @@ def command_store(
             if result is not None:
                 result.save(force_insert=True)
             if not command.held:
-                dispatch_on_commit(command.id, stage=command.work_stage)
+                wake_on_commit(command.work_stage)
     except IntegrityError:
         # The unique constraint decides, so that two of the same at once make one command.
         if not User.objects.filter(pk=command.user_id).exists():  # deleted meanwhile
@@ -101,9 +101,8 @@ def commands_store(commands: Sequence[Command]) -> None:
     with transaction.atomic():
         hold_beyond_limit(*commands)
         first_events(commands)
-        for command in commands:
-            if not command.held:
-                dispatch_on_commit(command.id, stage=command.work_stage)
+        for stage in {command.work_stage for command in commands if not command.held}:
+            wake_on_commit(stage)
 
 
 def _make_due(command: Command) -> None:
@@ -162,7 +161,7 @@ def command_stop(*, command: Command, data: dict[str, Any]) -> None:
     with transaction.atomic():
         command_transition(command, Status.CANCELLING, data=data)
         command_wake(command_id=command.id)
-        dispatch_on_commit(command.id, stage=command.work_stage)
+        wake_on_commit(command.work_stage)
 
 
 def runner_report(*, command_id: UUID, body: Any) -> None:
@@ -190,7 +189,7 @@ def runner_report(*, command_id: UUID, body: Any) -> None:
             return
         update(StageRun, {"id": run.id}, {"reported": asdict(report)})
         command_wake(command_id=command_id)
-        dispatch_on_commit(command_id, stage=Stage.RUNNER)
+        wake_on_commit(Stage.RUNNER)
 
 
 def _run_reported_on(command_id: UUID, report: WorkReport) -> StageRun | None:

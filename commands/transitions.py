@@ -8,7 +8,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from commands.dispatch import wake
+from commands.dispatch import wake_on_commit
 from commands.events import event_broadcast_on_commit
 from commands.insertion import insert_command
 from commands.limits import let_next_go
@@ -80,17 +80,7 @@ def first_events(commands: Sequence[Command]) -> None:
         command.last_seq = 1
     with transaction.atomic():
         Command.objects.bulk_create(commands)
-        events = [
-            CommandEvent(
-                command=command,
-                seq=command.last_seq,
-                event=command.status,
-                status=command.status,
-                stage=command.stage,
-                progress=command.progress,
-            )
-            for command in commands
-        ]
+        events = [_event_of(command, str(command.status), {}) for command in commands]
         for event in CommandEvent.objects.bulk_create(events):
             event_broadcast_on_commit(event)
 
@@ -121,7 +111,7 @@ def _record(
 def _let_next_go(command: Command) -> None:
     stage = let_next_go(command.user_id)
     if stage is not None:
-        transaction.on_commit(lambda: wake(stage), robust=True)
+        wake_on_commit(stage)
 
 
 def _one_transaction() -> AbstractContextManager[object]:

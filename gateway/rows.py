@@ -34,10 +34,34 @@ def select(
 
 def insert(row: Model) -> None:
     """Save a new row. One whose key the database gives does not learn it."""
-    statement, fields = _insert(type(row))
-    values = [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]  # noqa: FBT003 - Django's own
+    statement, fields = insertion(type(row))
     with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+        cursor.execute(statement, values_of(row, fields))
+    was_saved(row)
+
+
+@lru_cache
+def insertion(model: type[Model], **computed: str) -> tuple[str, "list[Field[Any, Any]]"]:
+    """Return the statement that saves a new row, and the fields whose values it takes.
+
+    `computed` are fields that get an expression instead; the values of these expressions come last.
+    """
+    meta = model._meta
+    given_by_database = [field for field in meta.local_concrete_fields if field is meta.auto_field or field.generated]
+    fields: list[Field[Any, Any]] = [
+        field for field in meta.local_concrete_fields if field not in given_by_database and field.name not in computed
+    ]
+    columns = [_name(field.column) for field in fields] + [_name(_field(model, name).column) for name in computed]
+    places = ["%s"] * len(fields) + list(computed.values())
+    return f"INSERT INTO {_name(meta.db_table)} ({', '.join(columns)}) VALUES ({', '.join(places)})", fields  # noqa: S608 - names of the models
+
+
+def values_of(row: Model, fields: "list[Field[Any, Any]]") -> list[Any]:
+    """Return what is stored of a new row in these fields."""
+    return [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]  # noqa: FBT003 - Django's own
+
+
+def was_saved(row: Model) -> None:
     row._state.adding, row._state.db = False, connection.alias  # as Model.save() does
 
 
@@ -135,16 +159,6 @@ def _converted(row: tuple[Any, ...], converters: _Converters) -> list[Any]:
         for each in convert:
             values[at] = each(values[at], column, connection)
     return values
-
-
-@lru_cache
-def _insert(model: type[Model]) -> tuple[str, "list[Field[Any, Any]]"]:
-    meta = model._meta
-    given_by_database = [field for field in meta.local_concrete_fields if field is meta.auto_field or field.generated]
-    fields: list[Field[Any, Any]] = [field for field in meta.local_concrete_fields if field not in given_by_database]
-    columns = ", ".join(_name(field.column) for field in fields)
-    places = ", ".join("%s" for _field in fields)
-    return f"INSERT INTO {_name(meta.db_table)} ({columns}) VALUES ({places})", fields  # noqa: S608 - names of the models
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from accounts.admin_site import user_of
 from gateway.admin.confirmation import confirm
+from gateway.admin.fields import reason_field
 from gateway.admin.model_admin import EMPTY, Labelled, ReadOnlyInline, SavingAdmin, label, shown_once
 from gateway.admin.overview import Figure, figures
 from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, TextInput
@@ -55,9 +56,7 @@ class InstanceForm(forms.ModelForm[ServiceInstance]):
     tags = forms.CharField(
         label=_("Tags"), help_text=_("With commas between."), required=False, max_length=1000, widget=TextInput
     )
-    reason = forms.CharField(
-        label=_("Why"), help_text=_("Goes into the audit record."), max_length=200, required=False, widget=TextInput
-    )
+    reason = reason_field()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -2,12 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from hashlib import sha1
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django_redis import get_redis_connection
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +45,3 @@ def ask_again() -> None:
     """Forget that Redis was away. For tests: as if the process had just begun."""
     global _ask_again_at  # noqa: PLW0603 - the same
     _ask_again_at = 0.0
-
-
-class Script:
-    """Lua that Redis runs as one step, in one round trip."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._name = sha1(source.encode(), usedforsecurity=False).hexdigest()  # by which Redis knows it
-
-    def __call__(self, redis: Any, keys: Iterable[str], *values: str | float) -> Any:
-        keys = list(keys)
-        try:
-            return redis.evalsha(self._name, len(keys), *keys, *values)
-        except NoScriptError:
-            return redis.eval(self._source, len(keys), *keys, *values)  # it knows it from now on

@@ -10,11 +10,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin.user_forms import PermissionsField, reason_field
+from accounts.admin.user_forms import PermissionsField
 from accounts.admin_site import user_of
 from accounts.models import Role, User
 from accounts.permissions import name_of, role_permissions
 from accounts.services.roles import role_change, role_create, role_delete
+from gateway.admin.fields import reason_field
 from gateway.admin.model_admin import EMPTY, SavingAdmin, list_link, permission_list
 from gateway.admin.theme import BooleanRadioFilter
 

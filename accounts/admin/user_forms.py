@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import Role, User
 from accounts.permissions import name_of
 from gateway.admin.confirmation import ReasonForm
-from gateway.admin.fields import RowField
+from gateway.admin.fields import RowField, reason_field
 from gateway.admin.theme import (
     AdminPasswordChangeForm,
     AdminUserCreationForm,
@@ -16,7 +16,6 @@ from gateway.admin.theme import (
     FilteredSelectMultiple,
     Select,
     Switch,
-    TextInput,
 )
 
 
@@ -35,12 +34,6 @@ class PermissionsField(ModelMultipleChoiceField[Permission]):
 def roles_field() -> "ModelMultipleChoiceField[Role]":
     return ModelMultipleChoiceField(
         label=_("Roles"), queryset=Role.objects.order_by("name"), required=False, widget=CheckboxSelectMultiple
-    )
-
-
-def reason_field() -> forms.CharField:
-    return forms.CharField(
-        label=_("Why"), help_text=_("Goes into the audit record."), max_length=200, required=False, widget=TextInput
     )
 
 

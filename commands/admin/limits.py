@@ -12,7 +12,7 @@ from accounts.admin_site import user_of
 from accounts.models import Role, User
 from commands.limits import limit_delete, limit_save
 from commands.models import CommandLimit
-from gateway.admin.fields import RowField
+from gateway.admin.fields import RowField, reason_field
 from gateway.admin.model_admin import SavingAdmin
 from gateway.admin.theme import Select, TextInput
 
@@ -25,9 +25,7 @@ class CommandLimitForm(forms.ModelForm[CommandLimit]):
     role = RowField(
         label=_("Role"), queryset=Role.objects.order_by("name"), required=False, widget=Select, empty_label="---------"
     )
-    reason = forms.CharField(
-        label=_("Why"), help_text=_("Goes into the audit record."), max_length=200, required=False, widget=TextInput
-    )
+    reason = reason_field()
 
     class Meta:
         model = CommandLimit

@@ -5,19 +5,16 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
-from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site import user_of
 from commands.models import RetentionRule
 from commands.retention_rules import retention_change
+from gateway.admin.fields import reason_field
 from gateway.admin.model_admin import SavingAdmin
-from gateway.admin.theme import TextInput
 
 
 class RetentionForm(forms.ModelForm[RetentionRule]):
-    reason = forms.CharField(
-        label=_("Why"), help_text=_("Goes into the audit record."), max_length=200, required=False, widget=TextInput
-    )
+    reason = reason_field()
 
 
 @admin.register(RetentionRule)

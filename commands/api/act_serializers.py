@@ -12,7 +12,7 @@ from commands.api.serializers import MAX_TAG, MAX_TAGS, CommandInput, CommandOut
 from commands.bulk import CANCELLABLE, MAX_ITEMS
 from commands.models import Command, Mode
 from gateway.api.problems import problem_of
-from gateway.api.serializers import StrictCharField, StrictSerializer, StrictUUIDField
+from gateway.api.serializers import StrictCharField, StrictSerializer, StrictUUIDField, output_of
 
 
 class RetryInput(StrictSerializer):
@@ -119,4 +119,4 @@ def item_output(outcome: Command | APIException, status: int) -> dict[str, Any]:
     """Return the answer to one of many; `status` is that of a good one."""
     if isinstance(outcome, APIException):
         return {"status": outcome.status_code, "error": problem_of(outcome)}
-    return {"status": status, "command": CommandOutput(outcome).data}
+    return {"status": status, "command": output_of(CommandOutput, outcome)}

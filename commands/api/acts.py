@@ -25,7 +25,7 @@ from commands.retries import command_retry
 from commands.selectors import command_get
 from commands.services import as_submitted, command_cancel
 from gateway.api.idempotency import IDEMPOTENCY_KEY, idempotency_key
-from gateway.api.serializers import NoBody
+from gateway.api.serializers import NoBody, output_of
 from gateway.api.views import ApiView
 
 
@@ -37,7 +37,7 @@ class CommandCancelView(ApiView):
         """Ask for the end of a command. The runner has the last word on whether it could still be stopped."""
         self.read_body(request, NoBody)
         command = command_cancel(command=command_get(user=request.user, command_id=command_id))
-        return Response(CommandOutput(command).data, status=202)
+        return Response(output_of(CommandOutput, command), status=202)
 
 
 class CommandRetryView(ApiView):
@@ -58,7 +58,7 @@ class CommandRetryView(ApiView):
         from_start = "from" in self.read_body(request, RetryInput)
         command = command_get(user=request.user, command_id=command_id)
         again = command_retry(user=request.user, command=command, from_start=from_start, idempotency_key=key)
-        data = CommandOutput(as_submitted(again)).data
+        data = output_of(CommandOutput, as_submitted(again))
         return Response(data, status=201, headers={"Location": data["links"]["self"]})
 
 

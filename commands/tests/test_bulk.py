@@ -115,11 +115,11 @@ class TestIdempotency:
         def dies(*_args, **_kwargs):
             raise SystemExit
 
-        client, send = api(alice), services.dispatch_on_commit
-        monkeypatch.setattr(services, "dispatch_on_commit", dies)
+        client, send = api(alice), services.wake_on_commit
+        monkeypatch.setattr(services, "wake_on_commit", dies)
         with pytest.raises(SystemExit):
             post(client, {"commands": self.ITEMS}, HTTP_IDEMPOTENCY_KEY="k")
-        monkeypatch.setattr(services, "dispatch_on_commit", send)
+        monkeypatch.setattr(services, "wake_on_commit", send)
         assert Command.objects.count() == 0
         answer = post(client, {"commands": self.ITEMS}, HTTP_IDEMPOTENCY_KEY="k")
         assert [each["status"] for each in answer.json()["results"]] == [201, 400, 201]

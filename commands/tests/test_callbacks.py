@@ -103,7 +103,7 @@ def test_of_two_ends_told_at_once_one_is_taken(running, monkeypatch):
         return found
 
     monkeypatch.setattr(services, "_run_reported_on", look_together)
-    monkeypatch.setattr(services, "dispatch_on_commit", lambda *args, **_: wakes.append(args))
+    monkeypatch.setattr(services, "wake_on_commit", lambda *args, **_: wakes.append(args))
 
     def call_back(body):
         try:

@@ -4,6 +4,9 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from gateway.admin.theme import TextInput
 
 
 class RowField(forms.ModelChoiceField[Any]):
@@ -16,3 +19,10 @@ class RowField(forms.ModelChoiceField[Any]):
             raise ValidationError(
                 self.error_messages["invalid_choice"], code="invalid_choice", params={"value": value}
             ) from None
+
+
+def reason_field() -> forms.CharField:
+    """Return where somebody may say why a row is changed."""
+    return forms.CharField(
+        label=_("Why"), help_text=_("Goes into the audit record."), max_length=200, required=False, widget=TextInput
+    )

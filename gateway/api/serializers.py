@@ -11,13 +11,14 @@ from uuid import UUID
 
 from django.http import QueryDict
 from django.urls import get_script_prefix, reverse
+from django.urls.converters import UUIDConverter
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 MAX_JSON_DEPTH = 32
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_UUID = re.compile(UUIDConverter.regex, re.ASCII | re.IGNORECASE)
 YEARS = range(1971, 9999)  # of which one can count on and back
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _NO_ID = UUID(int=0)

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_site import user_of
 from gateway.admin.confirmation import ReasonForm, confirm
+from gateway.admin.fields import reason_field
 from gateway.admin.filters import CreationDaysFilter
 from gateway.admin.model_admin import (
     EMPTY,
@@ -26,7 +27,7 @@ from gateway.admin.model_admin import (
     page_url,
 )
 from gateway.admin.overview import Figure, figures
-from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, Select, TextInput, action
+from gateway.admin.theme import BooleanRadioFilter, ChoicesDropdownFilter, Select, action
 from integrations.alarms.models import Alarm, AlarmEvent, AlarmRule, AlarmState, Severity
 from integrations.alarms.services import (
     CHANGEABLE,
@@ -50,9 +51,7 @@ def _figures() -> Any:
 
 
 class RuleForm(forms.ModelForm[AlarmRule]):
-    reason = forms.CharField(
-        label=_("Why"), help_text=_("Goes into the audit record."), max_length=200, required=False, widget=TextInput
-    )
+    reason = reason_field()
 
 
 @admin.register(AlarmRule)

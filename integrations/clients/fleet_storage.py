@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pybreaker
 
+from gateway.redis_script import Script
 from integrations import fleet
-from integrations.fleet import Script
 
 logger = logging.getLogger(__name__)
 

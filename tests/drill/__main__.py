@@ -8,22 +8,18 @@ nobody; never because of timing.
 import argparse
 import asyncio
 import os
-import secrets
-import shutil
-import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
-from benchmarks.system import ignore_signals, interrupt_on_signals, scratch_database
+from benchmarks.system import ignore_signals, scratch_database
 from gateway.embedded.children import stop
-from gateway.embedded.system import StartError
 from tests.drill.client import seconds
 from tests.drill.faults import FAULTS, Fault, Scene
 from tests.drill.load import Load
 from tests.drill.patience import Patience, say, until_quiet
+from tests.drill.program import run_in_folder, seed_argument
 from tests.drill.system import SERVICE_TIMEOUT, DrillSystem
 from tests.drill.verdict import Event, Verdict, healing, judge
 
@@ -34,21 +30,9 @@ WINDOW_SECONDS_PER_MINUTE = 8.0  # of trying a stage again: also in the short fo
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make drill", description=__doc__)
     parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="roughly; 0.75 is the short form")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="of an earlier drill, to repeat it")
     parser.add_argument("--rate", type=float, default=2.0, help="commands per second")
-    arguments = parser.parse_args()
-    interrupt_on_signals()
-    folder = Path(tempfile.mkdtemp(prefix="gateway-drill-"))
-    try:
-        is_good = drill(arguments, folder)
-    except StartError as error:
-        sys.exit(f"The system did not start: {error}")
-    except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
-        sys.exit(130)  # as a shell has it for Ctrl-C
-    if not is_good:
-        sys.exit(f"NOT GOOD. The data and the logs are in {folder}")
-    shutil.rmtree(folder, ignore_errors=True)
+    seed_argument(parser)
+    run_in_folder(drill, parser.parse_args(), "drill")
 
 
 def drill(arguments: argparse.Namespace, folder: Path) -> bool:

@@ -7,18 +7,13 @@ Never because of timing. A seed gives the same commands and the same blows again
 import argparse
 import asyncio
 import os
-import secrets
-import shutil
-import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from benchmarks.system import ignore_signals, interrupt_on_signals, scratch_database
+from benchmarks.system import ignore_signals, scratch_database
 from gateway.embedded.children import stop
-from gateway.embedded.system import StartError
 from tests.drill.blows import Blows
 from tests.drill.cluster import Cluster, own_cluster
 from tests.drill.crowd import Crowd
@@ -26,6 +21,7 @@ from tests.drill.ears import Ear
 from tests.drill.outcome import Outcome, in_system, outcome_of
 from tests.drill.patience import STANDSTILL_SECONDS, say, until_quiet
 from tests.drill.plan import USERS, Plan, plan_of
+from tests.drill.program import run_in_folder, seed_argument
 from tests.drill.system import DrillSystem
 
 RETRY_WINDOW = 15.0  # seconds: some commands give up, and no cancellation waits for ever
@@ -38,21 +34,9 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=500, help="how many; 100 is the short form")
     parser.add_argument("--rate", type=float, default=2.5, help="commands per second")
     parser.add_argument("--gap", type=float, default=2.5, help="seconds between two blows, on average")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="of an earlier run, to repeat it")
     parser.add_argument("--database", choices=("own", "sqlite"), default="own", help="if DATABASE_URL names no other")
-    arguments = parser.parse_args()
-    interrupt_on_signals()
-    folder = Path(tempfile.mkdtemp(prefix="gateway-chaos-"))
-    try:
-        is_good = chaos(arguments, folder)
-    except StartError as error:
-        sys.exit(f"The system did not start: {error}")
-    except KeyboardInterrupt:
-        shutil.rmtree(folder, ignore_errors=True)
-        sys.exit(130)  # as a shell has it for Ctrl-C
-    if not is_good:
-        sys.exit(f"NOT GOOD: seed {arguments.seed}. The data and the logs are in {folder}")
-    shutil.rmtree(folder, ignore_errors=True)
+    seed_argument(parser)
+    run_in_folder(chaos, parser.parse_args(), "chaos")
 
 
 def chaos(arguments: argparse.Namespace, folder: Path) -> bool:
