@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, ProgrammingError, connection, transaction
 from django.utils import timezone
 
 from commands.models import CommandEvent
@@ -128,7 +128,7 @@ def _make(month: Month) -> bool:
                 f" RETURNING *) INSERT INTO {month.table} SELECT * FROM moved"
             )
             _execute(f"ALTER TABLE {TABLE} ATTACH PARTITION {month.table} FOR VALUES FROM ('{first}') TO ('{end}')")
-    except OperationalError as error:
+    except (OperationalError, ProgrammingError) as error:  # or a table of this name is there, detached by hand
         logger.warning("the partition %s could not be made now: %s", month.table, error)
         return False
     return True

@@ -111,6 +111,16 @@ class TestMonthsAhead:
         assert [old.events.count(), new.events.count()] == [3, 1]
         assert months()[0] == MARCH
 
+    def test_a_month_that_was_detached_by_hand_holds_up_no_other(self, caplog):
+        without_months_ahead()
+        detached = Month.of(timezone.now()).following
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE TABLE {detached.table} (LIKE {TABLE})")
+        made = months_make()
+        assert len(made) == MONTHS_AHEAD
+        assert detached not in made
+        assert detached.table in caplog.text
+
     def test_an_id_that_tells_no_time_is_taken_in_too(self, alice, caplog):
         Command.objects.create(id=UUID(int=2**127), user=alice, due_at=timezone.now())
         CommandEvent.objects.create(command_id=UUID(int=2**127), seq=1, event="queued", status="queued", progress=0)
