@@ -10,7 +10,7 @@ from django_redis import get_redis_connection
 from accounts import sign_in_cache
 from accounts.models import RouteRule
 from accounts.services.sessions import session_start
-from accounts.tests.test_sign_in_cache import CHANGES, ENDINGS, round_trips  # noqa: F401 - a fixture
+from accounts.tests.sign_in_cache.changes import CHANGES, ENDINGS
 from commands import kept_answers
 from commands.models import Command
 from commands.services import command_store
@@ -84,7 +84,7 @@ def test_what_is_kept_is_for_its_user_alone(api, alice, bob, admin, alice_client
 # --- what is kept ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_costs_one_round_trip(alice, alice_client, round_trips, django_assert_num_queries):  # noqa: F811
+def test_what_is_kept_costs_one_round_trip(alice, alice_client, round_trips, django_assert_num_queries):
     command = ended_command(alice)
     with seen_before(alice_client, command):
         round_trips.clear()
