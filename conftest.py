@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import requests  # noqa: TID251 - tests speak to the services and the gateway from outside
 from django.conf import settings
 from django.core.cache import cache
@@ -182,6 +183,20 @@ def _news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def slow_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """No work is done when it was just handed over: so commands stay in the stage that they are in for a while."""
     monkeypatch.setattr("commands.pipeline.stage.POLLS_AT_ONCE", False)
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the commands that go to Redis, a list for each time that something is sent."""
+    sent: list[bytes] = []
+    send = redis.Connection.send_packed_command
+
+    def spy(self: redis.Connection, command: Any, *args: Any, **kwargs: Any) -> None:
+        sent.append(b"".join(command) if isinstance(command, list) else command)
+        send(self, command, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(redis.Connection, "send_packed_command", spy)
+    return sent
 
 
 def start_service(name: str, folder: Path, *options: str, port: int = 0) -> tuple[SandboxService, Child]:
