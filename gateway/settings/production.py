@@ -33,6 +33,7 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[_origin(host) f
 DATABASES = {"default": env.db("DATABASE_URL")}
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database")
+DATABASES["default"]["ENGINE"] = "gateway.postgresql"
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 _pool_size = env.int("DATABASE_POOL_SIZE", 8)
 if _pool_size:
@@ -43,7 +44,7 @@ if _pool_size:
         "pool": {"min_size": 1, "max_size": _pool_size, "timeout": 10, "max_idle": 30},
     }
 else:
-    # A worker process does one thing at a time, and Celery would close a pool after every task.
+    # A connection of each thread's own: where the threads are few, and stay. Celery would close a pool after each task.
     DATABASES["default"]["CONN_MAX_AGE"] = 60
 
 REDIS_URL = env.str("REDIS_URL")

@@ -23,7 +23,7 @@ def _remove_folder() -> None:
 
 
 if "DATABASE_URL" in env:
-    DATABASES = {"default": env.db("DATABASE_URL")}
+    DATABASES = {"default": env.db("DATABASE_URL", engine="gateway.postgresql")}
 else:
     DATABASES = {
         "default": {

@@ -1,0 +1,65 @@
+"""Whether a connection is well: with connections of the test's own to a real server."""
+
+import pytest
+from django.db import connection
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(connection.vendor != "postgresql", reason="it is about PostgreSQL"),
+]
+
+
+@pytest.fixture
+def other():
+    other = connection.copy("other")
+    ask(other, "SELECT 'its last statement'")
+    yield other
+    other.close()
+
+
+def ask(whom, statement, *values):
+    with whom.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchone()
+
+
+def server_process(of):
+    return of.connection.info.backend_pid
+
+
+def last_statement(of):
+    return ask(connection, "SELECT query FROM pg_stat_activity WHERE pid = %s", server_process(of))[0]
+
+
+def test_one_that_is_well_is_not_asked(other):
+    assert other.is_usable()
+    assert last_statement(other) == "SELECT 'its last statement'"
+
+
+def test_one_whose_server_hung_up_is_not_usable(other):
+    ask(connection, "SELECT pg_terminate_backend(%s, 10000)", server_process(other))
+    assert not other.is_usable()
+
+
+def test_one_with_something_to_read_is_asked_and_is_well(other):
+    with other.cursor() as cursor:
+        cursor.execute("LISTEN news")
+    with connection.cursor() as cursor:
+        cursor.execute("NOTIFY news")
+        cursor.execute("SELECT 1")
+    assert other.is_usable()
+
+
+def test_before_each_request_one_that_hung_up_is_replaced(other):
+    other.settings_dict = {**other.settings_dict, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    other.close()
+    ask(other, "SELECT 1")
+    ended = server_process(other)
+    ask(connection, "SELECT pg_terminate_backend(%s, 10000)", ended)
+    other.close_if_unusable_or_obsolete()  # as Django does when a request begins
+    assert ask(other, "SELECT 2") == (2,)
+    assert server_process(other) != ended
+
+
+def test_none_that_was_never_opened_is_usable():
+    assert not connection.copy("never").is_usable()
