@@ -31,6 +31,8 @@ AT_ONCE = 100  # put down by one statement: for 500, PostgreSQL would read the w
 # Each event is sent at once, but many are put down as sent together. Much less than selectors.BROADCAST_GRACE.
 PUT_DOWN_SECONDS = 0.5
 END_SECONDS = 5.0
+# The first of several is sent at once. What comes within so long after it goes together: each by itself costs as much.
+PAUSE_SECONDS = 0.01
 
 command_event_recorded = Signal()
 """Sent with `events`: a list of CommandEvent. If a receiver raises, they all come again later."""
@@ -123,6 +125,7 @@ class _Broadcaster:
             if _send(events):
                 put_down_at = put_down_at if sent else time.monotonic() + PUT_DOWN_SECONDS
                 sent += events
+                time.sleep(PAUSE_SECONDS)
             if sent and (is_last or len(sent) >= BATCH or time.monotonic() >= put_down_at):
                 self._put_down(sent)
                 sent = []
