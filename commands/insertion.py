@@ -1,28 +1,37 @@
 """Stores a new command with its first event, and holds it if its user has as many in flight as they may have.
 
 What commands.limits, a transaction and two `save()` do by six statements, PostgreSQL is sent at once: one round trip.
+Whoever comes while another thread is at it waits, and then one of those who wait stores what all of them have (group
+commit): one more round trip, and one more wait for the disk, however many they are.
 """
 
-from functools import cache
-from typing import Any
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from django.db import connection, transaction
+from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
 from commands.claims import IN_FLIGHT
 from commands.limits import hold_beyond_limit, limit_of, lock_of
 from commands.models import Command, CommandEvent
-from gateway.rows import insert, insertion, values_of, was_saved
+from gateway.rows import insert, insertion, was_saved
 
 _IN_FLIGHT = IN_FLIGHT.format(user="%s")
 # Whoever is below the limit waits for the lock, and says so to the next statement, which counts again.
-_LOCK = f"SELECT pg_advisory_xact_lock(%s), set_config('gateway.below_limit', 'yes', true) WHERE {_IN_FLIGHT} < %s"
-_IS_HELD = f"current_setting('gateway.below_limit', true) IS DISTINCT FROM 'yes' OR {_IN_FLIGHT} >= %s"
+_LOCK = f"SELECT pg_advisory_xact_lock(%s), set_config('gateway.locked', %s, true) WHERE {_IN_FLIGHT} < %s"
+_IS_HELD = f"(current_setting('gateway.locked', true) IS DISTINCT FROM %s OR {_IN_FLIGHT} >= %s)"
+# Together, nobody waits longer for what only holds up another: for a user who is being deleted, say.
+_PATIENCE = "SELECT set_config('lock_timeout', '100ms', true)"
+# What PostgreSQL says then, and of a deadlock: so all of the transaction is undone.
+_HELD_UP = ("55P03", "40P01")
 
 
 def insert_command(command: Command, event: CommandEvent) -> None:
     """Insert both rows, or none. Raises IntegrityError."""
     if connection.vendor == "postgresql" and not connection.in_atomic_block:
-        _insert_at_once(command, event)
+        _insert_with_others(_New.of(command, event))
+        was_saved(command)
+        was_saved(event)
         return
     with transaction.atomic():
         hold_beyond_limit(command)
@@ -30,22 +39,73 @@ def insert_command(command: Command, event: CommandEvent) -> None:
         insert(event)
 
 
-def _insert_at_once(command: Command, event: CommandEvent) -> None:
-    statement, of_command, of_event = _statement()
-    counted: list[Any] = [command.user_id, limit_of(command.user_id)]
-    values = [*values_of(command, of_command), *counted, *values_of(event, of_event)]
+@dataclass(eq=False)
+class _New:
+    command: Command
+    lock: int
+    statements: str  # two, each of which returns a row; the second says whether the command is held
+    is_done: bool = False  # by whichever thread
+    error: Error | None = None
+    is_for_itself: bool = False  # as it failed together with others
+
+    @classmethod
+    def of(cls, command: Command, event: CommandEvent) -> "_New":
+        user, limit, lock = command.user_id, limit_of(command.user_id), lock_of(command.user_id)
+        into_commands, of_command = insertion(command, held=_IS_HELD)
+        into_events, of_event = insertion(event)
+        both = f"WITH command AS ({into_commands} RETURNING held) {into_events} RETURNING (SELECT held FROM command)"  # noqa: S608
+        values = [lock, str(lock), user, limit, *of_command, str(lock), user, limit, *of_event]
+        with connection.cursor() as cursor:
+            return cls(command, lock, cursor.mogrify(f"{_LOCK}; {both}", values))
+
+
+_waiting: list[_New] = []
+_turn = threading.Lock()
+
+
+def _insert_with_others(new: _New) -> None:
+    _waiting.append(new)
+    with _turn:
+        if not new.is_done:  # so it still is among those that wait
+            together = _waiting.copy()
+            del _waiting[: len(together)]
+            _insert_together(together)
+    if new.is_for_itself:
+        _insert_at_once([new])
+    elif new.error is not None:
+        raise new.error
+
+
+def _insert_together(together: Sequence[_New]) -> None:
+    """Insert all, or none. What the database says against it is for each of them to tell."""
+    error: Error | None = InterfaceError("The thread that was to store this has ended.")
+    try:
+        _insert_at_once(together)
+        error = None
+    except Error as raised:
+        error = raised
+    finally:
+        for each in together:
+            each.error, each.is_for_itself = error, len(together) > 1 and _was_undone(error)
+            each.is_done = True
+
+
+def _was_undone(error: Error | None) -> bool:
+    """Return whether nothing can have been stored. A connection that broke may have done it before."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return getattr(error.__cause__, "sqlstate", None) in _HELD_UP
+    return error is not None
+
+
+def _insert_at_once(several: Sequence[_New]) -> None:
+    ordered = sorted(several, key=lambda new: new.lock)  # so no two processes wait for each other
+    first = [_PATIENCE] if len(ordered) > 1 else []
     with connection.cursor() as cursor:
         # What is sent as one text is one transaction.
-        cursor.execute(statement, [lock_of(command.user_id), *counted, *values])
-        cursor.nextset()
-        [command.held] = cursor.fetchone()
-    was_saved(command)
-    was_saved(event)
-
-
-@cache
-def _statement() -> tuple[str, list[Any], list[Any]]:
-    """Return the text, and the fields of the command and of the event whose values it takes."""
-    (command, of_command), (event, of_event) = insertion(Command, held=f"({_IS_HELD})"), insertion(CommandEvent)
-    both = f"WITH command AS ({command} RETURNING held) {event} RETURNING (SELECT held FROM command)"  # noqa: S608
-    return f"{_LOCK}; {both}", of_command, of_event
+        cursor.execute("; ".join([*first, *(new.statements for new in ordered)]))
+        for _ in first:
+            cursor.nextset()
+        for new in ordered:
+            cursor.nextset()
+            [new.command.held] = cursor.fetchone()
+            cursor.nextset()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from django.db import connection
+from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
 
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -27,38 +28,29 @@ def select(
     statement, fields, parts = _select(model, tuple(where), unset, order, related)
     given = [value for value in where.values() if value is not None]
     with connection.cursor() as cursor:
-        cursor.execute(statement, [_stored(field, value) for field, value in zip(fields, given, strict=True)])
+        cursor.execute(statement, _stored(fields, given))
         rows = cursor.fetchall()
     return [_instance(row, parts) for row in rows]
 
 
 def insert(row: Model) -> None:
     """Save a new row. One whose key the database gives does not learn it."""
-    statement, fields = insertion(type(row))
     with connection.cursor() as cursor:
-        cursor.execute(statement, values_of(row, fields))
+        cursor.execute(*insertion(row))
     was_saved(row)
 
 
-@lru_cache
-def insertion(model: type[Model], **computed: str) -> tuple[str, "list[Field[Any, Any]]"]:
-    """Return the statement that saves a new row, and the fields whose values it takes.
+def insertion(row: Model, **computed: str) -> tuple[str, list[Any]]:
+    """Return the statement that saves a new row, and the values that it takes.
 
     `computed` are fields that get an expression instead; the values of these expressions come last.
     """
-    meta = model._meta
-    given_by_database = [field for field in meta.local_concrete_fields if field is meta.auto_field or field.generated]
-    fields: list[Field[Any, Any]] = [
-        field for field in meta.local_concrete_fields if field not in given_by_database and field.name not in computed
-    ]
-    columns = [_name(field.column) for field in fields] + [_name(_field(model, name).column) for name in computed]
-    places = ["%s"] * len(fields) + list(computed.values())
-    return f"INSERT INTO {_name(meta.db_table)} ({', '.join(columns)}) VALUES ({', '.join(places)})", fields  # noqa: S608 - names of the models
-
-
-def values_of(row: Model, fields: "list[Field[Any, Any]]") -> list[Any]:
-    """Return what is stored of a new row in these fields."""
-    return [field.get_db_prep_save(field.pre_save(row, True), connection) for field in fields]  # noqa: FBT003 - Django's own
+    model, own = type(row), _own_connection()
+    fields = _inserted(model, tuple(computed))
+    values = [field.pre_save(row, True) for field in fields]  # noqa: FBT003 - Django's own
+    statement = _insertion(model, tuple(value is None for value in values), **computed)
+    given = zip(fields, values, strict=True)
+    return statement, [field.get_db_prep_save(value, own) for field, value in given if value is not None]
 
 
 def was_saved(row: Model) -> None:
@@ -83,7 +75,7 @@ def update(
     if may_be_lost and (without_waiting := unsynced()):
         statement += f" RETURNING {without_waiting}"
     given = [*values.values(), *(value for value in where.values() if value is not None)]
-    stored = [_stored(field, value) for field, value in zip(fields, given, strict=True)]
+    stored = _stored(fields, given)
     with connection.cursor() as cursor:
         cursor.execute(statement, stored)
         if not counting:
@@ -122,8 +114,15 @@ def commit_unsynced() -> None:
             cursor.execute(f"SELECT {_UNSYNCED}")
 
 
-def _stored(field: "Field[Any, Any]", value: Any) -> Any:
-    return field.get_db_prep_save(value.pk if isinstance(value, Model) else value, connection)
+def _stored(fields: "list[Field[Any, Any]]", values: list[Any]) -> list[Any]:
+    own = _own_connection()
+    plain = (value.pk if isinstance(value, Model) else value for value in values)
+    return [field.get_db_prep_save(value, own) for field, value in zip(fields, plain, strict=True)]
+
+
+def _own_connection() -> BaseDatabaseWrapper:
+    """Return what `connection` stands for in this thread: it looks for that at each of its attributes."""
+    return connections[connection.alias]
 
 
 _Converters = list[tuple[int, Any, list[Callable[..., Any]]]]  # of the columns that need some
@@ -154,11 +153,27 @@ def _instance_of(values: tuple[Any, ...], part: _Part) -> Model | None:
 
 
 def _converted(row: tuple[Any, ...], converters: _Converters) -> list[Any]:
-    values = list(row)
+    values, own = list(row), _own_connection()
     for at, column, convert in converters:
         for each in convert:
-            values[at] = each(values[at], column, connection)
+            values[at] = each(values[at], column, own)
     return values
+
+
+@lru_cache
+def _inserted(model: type[Model], computed: tuple[str, ...]) -> "list[Field[Any, Any]]":
+    """Return the fields that a new row has values of, but for the computed ones."""
+    meta = model._meta
+    by_database = [field for field in meta.local_concrete_fields if field is meta.auto_field or field.generated]
+    return [field for field in meta.local_concrete_fields if field not in by_database and field.name not in computed]
+
+
+@lru_cache(maxsize=256)
+def _insertion(model: type[Model], unset: tuple[bool, ...], **computed: str) -> str:
+    fields = [*_inserted(model, tuple(computed)), *(_field(model, name) for name in computed)]
+    places = ["NULL" if is_unset else "%s" for is_unset in unset] + list(computed.values())
+    columns = ", ".join(_name(field.column) for field in fields)
+    return f"INSERT INTO {_name(model._meta.db_table)} ({columns}) VALUES ({', '.join(places)})"  # noqa: S608 - names of the models
 
 
 @lru_cache(maxsize=256)
