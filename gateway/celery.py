@@ -3,8 +3,9 @@
 import os
 from typing import Any
 
-from celery import Celery
-from celery.signals import worker_ready
+from celery import Celery, Task
+from celery.signals import task_postrun, task_prerun, worker_ready
+from django.db import close_old_connections
 from kombu.transport.virtual import QoS
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway.settings.production")
@@ -29,6 +30,14 @@ def _restore_if_connected(self: QoS, stderr: Any = None) -> None:
 
 
 QoS.restore_unacked_once = _restore_if_connected  # type: ignore[method-assign]  # see there
+
+
+@task_prerun.connect
+@task_postrun.connect
+def put_away_connections(sender: "Task[..., Any]", **_kwargs: Any) -> None:
+    """Close connections to the database that are too old, or broken; the others are kept for the next task."""
+    if not sender.request.is_eager:
+        close_old_connections()
 
 
 @worker_ready.connect
