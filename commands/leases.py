@@ -19,6 +19,7 @@ from commands.claims import take_next, take_one
 from commands.models import Command
 from commands.states import TERMINAL, Stage
 from gateway.ids import new_id
+from gateway.rows import update
 
 LEASE_MARGIN = timedelta(seconds=5)
 # A lease this young is long enough still: a quick command writes no renewals.
@@ -113,10 +114,13 @@ def lease_give_back(*, command_id: UUID, owner: str) -> None:
             return
 
 
-def command_wake(*, command_id: UUID) -> None:
-    """There is something new to do. Whoever holds the lease notices when it lets go; else a worker is to be sent."""
-    due_at = timezone.now() - CLOCK_SKEW
-    Command.objects.filter(id=command_id).exclude(status__in=TERMINAL).update(due_at=due_at)
+def command_wake(*, command_id: UUID, stage: Stage | None = None) -> bool:
+    """There is something new to do. Whoever holds the lease notices when it lets go; else a worker is to be sent.
+
+    Return whether the command has not ended, and is at the stage, if one is given.
+    """
+    where = {"id": command_id, "finished_at": None} | ({"stage": stage} if stage else {})
+    return bool(update(Command, where, {"due_at": timezone.now() - CLOCK_SKEW}))
 
 
 def command_look_soon(*, command_id: UUID) -> None:

@@ -24,7 +24,7 @@ from commands.transitions import StaleCommandError, command_transition, first_ev
 from files.models import StoredFile
 from gateway.api.errors import ApiError, ErrorCode
 from gateway.request_id import request_id
-from gateway.rows import commit_unsynced, update
+from gateway.rows import commit_unsynced, select, update
 from integrations.clients.base import WorkReport, WorkState
 from integrations.clients.runner import RunnerClient
 from integrations.registry import tag_exists
@@ -180,28 +180,34 @@ def runner_report(*, command_id: UUID, body: Any) -> None:
         command_look_soon(command_id=command_id)
         wake(Stage.RUNNER, delay=NEWS_INTERVAL.total_seconds())
         return
+    _take_down(run, report)
+
+
+def _take_down(run: StageRun, report: WorkReport) -> None:
+    """Write down the word about the end of a try, and wake its command; nothing, if that is no news any more."""
+    as_seen = {"id": run.id, "finished_at": None} | ({"reported": None} if run.reported is None else {})
     with transaction.atomic():
         commit_unsynced()  # it is a hint; and a worker that is at the command waits for less
         # The command first, as everywhere: else this and a worker could wait for each other.
-        list(Command.objects.select_for_update().filter(id=command_id).values_list("id"))
-        run = _run_reported_on(command_id, report)
-        if run is None:
-            return
-        update(StageRun, {"id": run.id}, {"reported": asdict(report)})
-        command_wake(command_id=command_id)
-        wake_on_commit(Stage.RUNNER)
+        is_there = command_wake(command_id=run.command_id, stage=Stage.RUNNER)
+        if is_there and update(StageRun, as_seen, {"reported": asdict(report)}):
+            wake_on_commit(Stage.RUNNER)
+        else:
+            transaction.set_rollback(True)
 
 
 def _run_reported_on(command_id: UUID, report: WorkReport) -> StageRun | None:
     """Return the try that a report is news for, None if it is none (any more)."""
-    run = (
-        StageRun.objects.filter(
-            command_id=command_id, command__stage=Stage.RUNNER, stage=Stage.RUNNER, finished_at=None
-        )
-        .order_by("-attempt")
-        .first()
+    runs = select(
+        StageRun,
+        {"command": command_id, "stage": Stage.RUNNER, "finished_at": None},
+        order="attempt",
+        related=("command",),
     )
-    if run is None or (run.remote_id and run.remote_id != report.remote_id):
+    if not runs or runs[-1].command.stage != Stage.RUNNER:
+        return None
+    run = runs[-1]
+    if run.remote_id and run.remote_id != report.remote_id:
         return None
     if run.reported is not None and run.remote_id in ("", run.reported["remote_id"]):
         return None  # the first word about the end stands, unless it was about another task
