@@ -19,7 +19,7 @@ from django.db import Error, transaction
 from django.utils import timezone
 
 from commands.deadlines import deadline_enforce
-from commands.dispatch import wake
+from commands.dispatch import EXPIRES, wake
 from commands.leases import (
     SEND_AHEAD,
     LeaseLostError,
@@ -58,12 +58,13 @@ def work(stage: Stage) -> None:
     over_at = time.monotonic() + BUDGET_SECONDS
     has_called = False
     while claimed := lease_claim_next(stage=stage, passed_over=_busy_targets(stage)):
-        command, there_is_more = claimed
+        (command, there_is_more), began_at = claimed, time.monotonic()
         if there_is_more and not has_called:  # whoever is idle may help
             wake(stage)
             has_called = True
+        is_done = False
         try:
-            _work_on(command)
+            is_done = _work_on(command)
         except SoftTimeLimitExceeded:
             raise
         except Exception:  # its lease runs out, which counts as a death; the others go on
@@ -71,6 +72,8 @@ def work(stage: Stage) -> None:
         if time.monotonic() > over_at:
             wake(stage)
             return
+        if is_done and not there_is_more and time.monotonic() < began_at + EXPIRES / 2:
+            return  # what has become due since then has sent a message of its own, which is not too old yet
 
 
 def advance(command_id: UUID) -> None:
@@ -91,7 +94,7 @@ def _busy_targets(stage: Stage) -> list[str]:
 
 
 def _work_on(command: Command) -> bool:
-    """Work on a command whose lease this worker has. Return whether it has moved on to another stage."""
+    """Work on a command whose lease this worker has. Return whether it has ended or moved on to another stage."""
     token, owner = request_id.set(command.request_id), command.lease_owner
     try:
         return _run(command)
@@ -125,9 +128,9 @@ def _run(command: Command) -> bool:
             continue
         if lease_release(command, due_at=look_again_at):
             _look_again(command, look_again_at)
-            break
+            return False
         command = _reload(command, owner)
-    return False
+    return True
 
 
 def _look_again(command: Command, at: datetime) -> None:
