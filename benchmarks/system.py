@@ -154,7 +154,9 @@ def option(role: str, name: str) -> str:
     return words[words.index(name) + 1]
 
 
-def wait_for(what: str, is_there: Callable[[], bool], children: list[Child], seconds: float = START_SECONDS) -> None:
+def wait_for(
+    what: str, is_there: Callable[[], bool], children: list[Child], seconds: float = START_SECONDS, every: float = 0.05
+) -> None:
     deadline = time.monotonic() + seconds
     while not is_there():
         for child in children:
@@ -163,7 +165,7 @@ def wait_for(what: str, is_there: Callable[[], bool], children: list[Child], sec
         if time.monotonic() > deadline:
             logs = "\n".join(f"--- {child.name}\n{child.last_words(5)}" for child in children)
             raise BenchError(f"Waited {seconds:.0f} s for {what}.\n{logs}")
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 class System:
@@ -245,8 +247,10 @@ class System:
     def stop_all(self) -> None:
         stop(reversed(self.children.values()))
 
-    def wait_for(self, what: str, is_there: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-        wait_for(what, is_there, list(self.children.values()), seconds)
+    def wait_for(
+        self, what: str, is_there: Callable[[], bool], seconds: float = START_SECONDS, every: float = 0.05
+    ) -> None:
+        wait_for(what, is_there, list(self.children.values()), seconds, every)
 
     def env_of(self, role: str) -> dict[str, str]:
         """Return the environment of a role: nothing of what a developer has set must change what is measured."""
