@@ -5,6 +5,7 @@ import statistics
 import time
 from base64 import b64encode
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
@@ -17,11 +18,11 @@ from django.test import Client
 from django.utils import timezone
 
 from benchmarks.figures import milliseconds
-from benchmarks.history_rows import COMMON_WORD, RARE_WORD, SHARES, History
+from benchmarks.history_rows import COMMON_WORD, RARE_EVERY, RARE_WORD, SHARES, UNCOMMON_WORD, History
 from benchmarks.load import Connection, Server, UnexpectedAnswerError
 from benchmarks.system import WORKERS, System, say, scratch_database
 from commands.events import flush
-from commands.models import Command
+from commands.models import Command, Mode
 from commands.rollups import commands_roll_up
 
 FEW, MANY = SIZES = (1000, 1_000_000)
@@ -59,6 +60,7 @@ def measure(system: System) -> HistoryFigures:
     call_command("collectstatic", interactive=False, verbosity=0)  # the pages of the admin name these files
     people, admin = _people()
     _fill(people, FEW)
+    _show_as_many(people[0])
     own = system.given["DATABASE_URL"]
     system.start_web_of("web", own)
     web = Server(system.ports["web"], _token(system.ports["web"]))
@@ -85,6 +87,21 @@ def _fill(people: list[UUID], size: int) -> None:
     say(f"Making {size:,} commands ...")
     History(people, timezone.now()).fill(size)
     commands_roll_up()
+
+
+def _show_as_many(user_id: UUID) -> None:
+    """Let a page of the thousand show as many rows as one of the million: to show one takes longer than to find it."""
+    commands = Command.objects.filter(user_id=user_id)
+    ids = commands.order_by("id").values_list("id", flat=True)
+    there_is_more = PAGE_ROWS + 1
+    kinds: list[tuple[int, dict[str, Any]]] = [
+        (there_is_more, {"mode": Mode.CHAOS, "tags": ["acil"]}),
+        (there_is_more, {"text": f"{UNCOMMON_WORD} {COMMON_WORD}"}),
+        (MANY // RARE_EVERY // 2, {"text": RARE_WORD}),
+    ]
+    for first, (number, values) in enumerate(kinds):
+        spread = list(ids[first :: len(ids) // number])[:number]
+        commands.filter(id__in=spread).update(**values)
 
 
 def _people() -> tuple[list[UUID], str]:
@@ -122,6 +139,7 @@ def _requests(web: Server, user_id: UUID, admin: str) -> dict[str, bytes]:
         "list, `status=failed,cancelled`": f"{COMMANDS}?status=failed,cancelled",
         "list, `mode=chaos&tag=acil`": f"{COMMANDS}?mode=chaos&tag=acil",
         "search, a common word": f"{COMMANDS}?{urlencode({'q': COMMON_WORD})}",
+        f"search, `{UNCOMMON_WORD}`": f"{COMMANDS}?{urlencode({'q': UNCOMMON_WORD})}",
         "search, a rare word": f"{COMMANDS}?{urlencode({'q': RARE_WORD})}",
         "`GET command`": f"{COMMANDS}/{whole}",
         "`GET commands/stats`": f"{COMMANDS}/stats",

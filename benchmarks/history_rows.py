@@ -23,6 +23,7 @@ BATCH = 10_000
 COMPLETE_EVERY = 5  # so many commands have one that comes with its files, tries, events and result
 RARE_WORD, RARE_EVERY = "zümrüdüanka", 100_000
 COMMON_WORD = "rapor"
+UNCOMMON_WORD = "istanbul sube"  # in one of 88
 # How the commands are spread over the people: the first has half of them all, the last ten of a million.
 SHARES = (500_000, 750_000, 900_000, 970_000, 999_990, 1_000_000)  # added up
 SENTENCES = (

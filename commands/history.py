@@ -1,26 +1,53 @@
 """The history of somebody's commands: filters, and pages that take as long in a million commands as in a thousand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Self
 from uuid import UUID
 
-from django.db.models import Q, QuerySet, TextField
-from django.db.models.functions import Cast
+from django.core.exceptions import FullResultSet
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.models import QuerySet, UUIDField
 
 from commands.models import Command
 from commands.search import HasTag, with_text
 from commands.states import TERMINAL, Status
+from files.models import StoredFile
 from gateway.ids import first_id_at
+from gateway.rows import columns, fetch
 
 # How many of the commands next in line are looked at one by one: the first, and at most as many as these say will have
-# a page of what is wanted. Of what is rarer than that there is little: an index finds it all.
-NEAR, FAR = 500, 10_000
+# a page of what is wanted. What is rarer than that, an index finds.
+NEAR, FAR = 500, 20_000
 FIRST_PIECE, PIECE = 100, 1000  # of a file: the first is small, so that it begins soon
 NOBODY = UUID(int=0)
 # An id says when it was made, which is a moment before `created_at`.
 CLOCKS = timedelta(minutes=1)
+FILES = ("alt_file", "last_file", "atlas_file")
+
+# Of so many commands next in line those that are wanted; if each is given its `place`, also the one behind them all.
+# For the planner they could be of two users, one of whom does not exist, and begin anywhere: it sees no values there.
+# Otherwise it might take the primary key, and go through what all others have sent meanwhile.
+_IN_LINE = """
+SELECT {columns}, place FROM (
+    SELECT *, {place} AS place FROM commands_command
+    WHERE user_id IN (%s, %s) AND only_stage IS NULL{line}
+    WINDOW line AS (ORDER BY {order}) ORDER BY {order} LIMIT {number} + 1
+) commands_command WHERE place > {number} OR ({wanted}) ORDER BY {order}{limit}"""
+_PLACE, _NO_PLACE = "ROW_NUMBER() OVER line", "0"  # to count them takes twice as long as to read them
+# In an order that no index has, so that none is gone along. The search's own index (migration 0012) holds what has
+# ended; what has not is found by its status.
+_BY_INDEX = """
+SELECT {columns} FROM commands_command
+WHERE user_id = %s AND only_stage IS NULL{line} AND ({wanted}) AND (finished_at IS NOT NULL OR status IN ({busy}))
+ORDER BY CAST(id AS TEXT){down} LIMIT {limit}"""
+_FILES = "SELECT {columns} FROM files_storedfile WHERE id IN ({keys})"
+_BUSY = ", ".join(f"'{status}'" for status in sorted(set(Status) - TERMINAL))
+_SIGNS = {"id__lt": "<", "id__lte": "<=", "id__gt": ">", "id__gte": ">="}
+_Begin = dict[str, Any]  # one of these, and an id
+_Rows = list[tuple[Command, tuple[Any, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +64,6 @@ class CommandFilters:
 
     def apply(self, commands: QuerySet[Command]) -> QuerySet[Command]:
         """Return those of the commands for which they hold."""
-        return self.of_kind(self.of_time(commands))
-
-    def of_kind(self, commands: QuerySet[Command]) -> QuerySet[Command]:
-        """Return those for which hold all that do not ask for the time."""
         if self.status:
             commands = commands.filter(status__in=sorted(self.status))
         if self.mode:
@@ -49,21 +72,34 @@ class CommandFilters:
             commands = commands.filter(persona=self.persona)
         for tag in sorted(self.tags):
             commands = commands.filter(HasTag(tag))
+        if self.created_after:
+            commands = commands.filter(created_at__gte=self.created_after)
+        if self.created_before:
+            commands = commands.filter(created_at__lt=self.created_before)
         return with_text(commands, self.text) if self.text else commands
 
-    def of_time(self, commands: QuerySet[Command]) -> QuerySet[Command]:
-        """Return those made from `created_after` on and before `created_before`; by the id too, which has an index."""
-        if self.created_after:
-            since = first_id_at(self.created_after - CLOCKS)
-            commands = commands.filter(id__gte=since, created_at__gte=self.created_after)
-        if self.created_before:
-            until = first_id_at(self.created_before + CLOCKS)
-            commands = commands.filter(id__lt=until, created_at__lt=self.created_before)
-        return commands
+    @cached_property
+    def condition(self) -> tuple[str, Sequence[Any]]:
+        """The same as a part of a statement, with its values."""
+        query = self.apply(Command.objects.all()).query
+        try:
+            statement, values = query.get_compiler(DEFAULT_DB_ALIAS).compile(query.where)
+        except FullResultSet:
+            return "1 = 1", ()
+        return statement, values
+
+    @cached_property
+    def ids(self) -> dict[str, UUID]:
+        """What the times say of the ids, which have an index."""
+        since, until = self.created_after, self.created_before
+        return {
+            **({"id__gte": first_id_at(since - CLOCKS)} if since else {}),
+            **({"id__lt": first_id_at(until + CLOCKS)} if until else {}),
+        }
 
     @property
     def are_in_order_by_an_index(self) -> bool:
-        """Whether an index holds just what they let through, in the order of the ids."""
+        """Whether an index holds little but what they let through, in the order of the ids."""
         return not (self.mode or self.persona or self.tags or self.text or len(self.status) > 1)
 
 
@@ -79,77 +115,92 @@ class CommandHistory:
     through everything to find nothing; an index finds what is rare, but would have to sort a million of what is
     frequent. And the planner can only guess which it is, from what all people send. So a page looks at the NEAR
     commands next in line, then at as many as it seems to need, and asks the index for what is too rare for that.
+    The statements are written here, as Django takes longer to build one than the database to do it.
     """
 
-    def __init__(self, user_id: UUID, filters: CommandFilters, ordering: str = "-id", **by_id: Any) -> None:
-        self._user_id, self._filters, self.ordering, self._by_id = user_id, filters, ordering, by_id
+    def __init__(self, user_id: UUID, filters: CommandFilters, ordering: str = "-id", **begin: Any) -> None:
+        self._user_id, self._filters, self.ordering, self._begin = user_id, filters, ordering, begin
+        self._is_down = ordering == "-id"
+        self._along = ("id__lt", "id__lte") if self._is_down else ("id__gt", "id__gte")
 
     def order_by(self, ordering: str) -> Self:
-        return type(self)(self._user_id, self._filters, ordering, **self._by_id)
+        return type(self)(self._user_id, self._filters, ordering, **self._begin)
 
-    def filter(self, **by_id: Any) -> Self:
-        return type(self)(self._user_id, self._filters, self.ordering, **{**self._by_id, **by_id})
+    def filter(self, **begin: Any) -> Self:
+        """Return what comes behind an id, in this order."""
+        return type(self)(self._user_id, self._filters, self.ordering, **begin)
 
     def __getitem__(self, wanted: slice) -> list[Command]:
         """Return these commands, with their files."""
-        if self._filters.are_in_order_by_an_index:
-            return list(_with_files(self._filters.of_kind(self._in_order()))[wanted])
-        page, is_whole = self._page(NEAR, wanted)
-        if page and not is_whole:
-            size = wanted.stop - (wanted.start or 0)
-            needed = NEAR * size * 3 // (2 * len(page))  # half as many again: the next ones may have fewer
-            if needed <= FAR:
-                page, is_whole = self._page(needed, wanted)
-        if is_whole:
-            return page
-        ids = self._found_by_index()[wanted].values("id")
-        return list(_with_files(Command.objects.filter(id__in=ids)).order_by(self.ordering))
-
-    def _page(self, near: int, wanted: slice) -> tuple[list[Command], bool]:
-        """Return what a page has of so many commands next in line, and whether there is no more of it."""
-        edge = self._edge(near)
-        page = list(_with_files(self._near(edge))[wanted])
-        return page, edge is None or len(page) == wanted.stop - (wanted.start or 0)
+        near = max(NEAR, wanted.stop)
+        page, rest = self._next(self._begin, near, wanted.stop)
+        while rest and self._filters.are_in_order_by_an_index:
+            more, rest = self._next(rest, near, wanted.stop - len(page))
+            page += more
+        needed = near * (wanted.stop - len(page)) // max(len(page), 1)
+        if rest and page and needed <= FAR:
+            # Up to thrice as many, as by chance the first may have had more; it ends when the page is full.
+            rows = self._in_line(rest, min(3 * needed, FAR), wanted.stop - len(page), _NO_PLACE)
+            page += [command for command, _place in rows]
+            rest = {"id__lt" if self._is_down else "id__gt": page[-1].id}
+        if rest and len(page) < wanted.stop:
+            page += self._by_index(rest, wanted.stop - len(page))
+        return _with_files(page[wanted.start :])
 
     def pieces(self) -> Iterator[list[Command]]:
         """Yield all of them, without their files: a few at a time, and some of these times none."""
-        beyond = "id__lt" if self.ordering == "-id" else "id__gt"
-        edge, rest = self._edge(FIRST_PIECE), self
-        while edge is not None:
-            yield list(rest._near(edge))
-            rest = self.filter(**{beyond: edge})
-            edge = rest._edge(PIECE)  # noqa: SLF001 - the same
-        yield list(rest._near(None))  # noqa: SLF001 - the same
+        piece, rest = self._next(self._begin, FIRST_PIECE)
+        yield piece
+        while rest:
+            piece, rest = self._next(rest, PIECE)
+            yield piece
 
-    def _edge(self, near: int) -> UUID | None:
-        """Return the id of the last of so many commands next in line, None if there are not even these."""
-        ids = self._in_order().values_list("id", flat=True)
-        return next(iter(ids[near - 1 : near]), None)
+    def _next(self, begin: _Begin, number: int, most: int | None = None) -> tuple[list[Command], _Begin | None]:
+        """Return at most so many of what is wanted among the commands next in line, and where the others begin.
 
-    def _near(self, edge: UUID | None) -> QuerySet[Command]:
-        rows = self._filters.of_kind(self._in_order())
-        return rows if edge is None else rows.filter(**{"id__gte" if self.ordering == "-id" else "id__lte": edge})
-
-    def _in_order(self) -> QuerySet[Command]:
-        """Return what the cursor and the time leave, to be gone along by an index that begins with the user.
-
-        For the planner it could be of two users, one of whom does not exist. Otherwise it might take the primary key,
-        for the same order, and go through what all others have sent since this one last did.
+        That is nowhere if there are no others, or enough of them are found.
         """
-        rows = self._filters.of_time(Command.objects.filter(user_id__in=(self._user_id, NOBODY)))
-        ordering = ("user_id", "-id") if self.ordering == "-id" else ("-user_id", "id")
-        return rows.filter(only_stage=None, **self._by_id).order_by(*ordering)
+        rows, rest = self._in_line(begin, number, most, _PLACE), None
+        if rows and rows[-1][1][0] > number:
+            edge = rows.pop()[0].id
+            ends = [value for lookup, value in self._filters.ids.items() if lookup not in self._along]
+            if all((edge >= end) == self._is_down for end in ends):
+                rest = {"id__lte" if self._is_down else "id__gte": edge}
+        return [command for command, _place in rows], rest
 
-    def _found_by_index(self) -> QuerySet[Command]:
-        """Return what is asked for in an order that no index has, so that none is gone along.
+    def _in_line(self, begin: _Begin, number: int, most: int | None, place: str) -> _Rows:
+        bounds = {lookup: value for lookup, value in {**self._filters.ids, **begin}.items() if lookup in self._along}
+        line = "".join(f" AND id {_SIGNS[lookup]} (SELECT %s)" for lookup in bounds)
+        values = [_stored(each) for each in (self._user_id, NOBODY, *bounds.values())]
+        if len(self._filters.status) == 1:  # an index has these alone, in order
+            line, values = f"{line} AND status = %s", [*values, *self._filters.status]
+        limit = f" LIMIT {most}" if most else ""
+        return self._rows(_IN_LINE, values, line=line, number=number, place=place, limit=limit)
 
-        The search's own index (migration 0012) holds what has ended; what has not is found by its status.
-        """
-        rows = self._filters.apply(Command.objects.filter(user_id=self._user_id, only_stage=None, **self._by_id))
-        indexed = Q(finished_at__isnull=False) | Q(status__in=sorted(set(Status) - TERMINAL))
-        by_text = Cast("id", TextField())
-        return rows.filter(indexed).order_by(by_text.desc() if self.ordering == "-id" else by_text.asc())
+    def _by_index(self, begin: _Begin, most: int) -> list[Command]:
+        bounds = {**self._filters.ids, **begin}
+        line = "".join(f" AND id {_SIGNS[lookup]} %s" for lookup in bounds)
+        values = [_stored(each) for each in (self._user_id, *bounds.values())]
+        return [command for command, _ in self._rows(_BY_INDEX, values, line=line, limit=most, busy=_BUSY)]
+
+    def _rows(self, statement: str, values: list[Any], **parts: Any) -> _Rows:
+        down, up = (" DESC", "") if self._is_down else ("", " DESC")
+        wanted, more = self._filters.condition
+        parts |= {"columns": columns(Command), "wanted": wanted, "order": f"user_id{up}, id{down}", "down": down}
+        return fetch(Command, statement.format(**parts), [*values, *more])
 
 
-def _with_files(commands: QuerySet[Command]) -> QuerySet[Command]:
-    return commands.select_related("alt_file", "last_file", "atlas_file")
+def _with_files(commands: list[Command]) -> list[Command]:
+    keys = [key for command in commands for name in FILES if (key := getattr(command, f"{name}_id"))]
+    files: dict[UUID, StoredFile] = {}
+    if keys:
+        statement = _FILES.format(columns=columns(StoredFile), keys=", ".join(["%s"] * len(keys)))
+        files = {file.id: file for file, _ in fetch(StoredFile, statement, [_stored(key) for key in keys])}
+    for command in commands:
+        for name in FILES:
+            setattr(command, name, files.get(getattr(command, f"{name}_id")))
+    return commands
+
+
+def _stored(value: UUID | str) -> Any:
+    return UUIDField().get_db_prep_value(value, connection)

@@ -5,7 +5,7 @@ still is the model's business. Not for models whose saving others listen to: no 
 """
 # ruff: noqa: SLF001 - _meta is public by its documentation
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -84,7 +84,9 @@ def update(
         return int(numbers[0][0]) if numbers else 0
 
 
-def fetch(model: type[AnyModel], statement: str, values: Mapping[str, Any]) -> list[tuple[AnyModel, tuple[Any, ...]]]:
+def fetch(
+    model: type[AnyModel], statement: str, values: Mapping[str, Any] | Sequence[Any]
+) -> list[tuple[AnyModel, tuple[Any, ...]]]:
     """Have a statement done that returns first the `columns` of a model. Return its rows, and what else each gave."""
     part = _whole(model)
     with connection.cursor() as cursor:

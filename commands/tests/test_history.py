@@ -133,6 +133,7 @@ def test_any_time_that_there_is_can_be_asked_for(api, alice, name, moment):
         ("a_bcd", "x a_bcd"),
         ("O'Neill\\", "the O'Neill\\ file"),
         ("été", "ÉTÉ"),
+        ("cıkıs göz", "ÇIKIŞ GOZ"),
         ("çok", "çok" + " uzun" * 1990),
     ],
 )
