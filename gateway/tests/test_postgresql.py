@@ -1,7 +1,10 @@
 """Whether a connection is well: with connections of the test's own to a real server."""
 
+import threading
+import time
+
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -63,3 +66,20 @@ def test_before_each_request_one_that_hung_up_is_replaced(other):
 
 def test_none_that_was_never_opened_is_usable():
     assert not connection.copy("never").is_usable()
+
+
+def test_when_a_thread_ends_its_connection_is_closed():
+    processes, kept = [], []
+
+    def work():
+        ask(connection, "SELECT 1")
+        processes.append(server_process(connection))
+        kept.append(connections[connection.alias])  # as what waits for the collector does
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert kept[0].connection.closed
+    deadline = time.monotonic() + 20
+    while ask(connection, "SELECT count(*) FROM pg_stat_activity WHERE pid = %s", *processes) != (0,):
+        assert time.monotonic() < deadline
