@@ -1,5 +1,6 @@
 """What all tests share: three people, and the three sandbox services as real processes."""
 
+import gc
 import os
 import socket
 import sys
@@ -35,6 +36,12 @@ from integrations.clients import breaker, retries
 from tests.database import InitialRows
 
 PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
+
+
+def pytest_collection_finish() -> None:
+    """All modules and tests stay to the end: no search for garbage looks through them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
