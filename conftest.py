@@ -59,7 +59,7 @@ class Scheduling(LoadGroupScheduling):  # type: ignore[misc]  # has no types
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return module if module in IN_ONE_PROCESS else nodeid
+        return module if module in IN_ONE_PROCESS else nodeid.partition("[")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
