@@ -3,9 +3,14 @@
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import requests  # noqa: TID251 - speaks to the gateway from outside
@@ -13,9 +18,115 @@ from websockets.sync.client import connect
 
 from gateway.embedded.children import Child
 from gateway.embedded.system import QUEUES, WORKER_PROCESSES, PartEndedError, StartError, System
-from tests.running import ENDED, Gateway, until
 
 pytestmark = pytest.mark.timeout(120)
+
+PASSWORD = "only-for-this-test"
+START_SECONDS = 60
+T = TypeVar("T")
+SUBMISSION = {"segmentation": "/segment", "runner": "/run", "archive": "/archive"}
+ENDED = ("completed", "failed", "cancelled")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(check: Callable[[], T], seconds: float = 30) -> T:
+    """Return the first true value of `check`."""
+    deadline = time.monotonic() + seconds
+    while not (value := check()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+    return value
+
+
+class Gateway:
+    """One running system in a folder of its own."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS", "DATABASE"))}
+        self.env |= {"PORT": str(self.port), "DATA_DIR": str(folder), "DEMO_PASSWORD": PASSWORD, **env}
+        self.env.pop("DJANGO_SETTINGS_MODULE", None)
+        self.output = ""
+
+    def start(self) -> "Gateway":
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway.embedded"],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+            if line.startswith("Ready."):
+                return self
+        raise AssertionError(f"the gateway did not start:\n{self.output}")
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.output += self.process.communicate(timeout=30)[0]
+        return self.process.returncode
+
+    def wait(self) -> int:
+        self.output += self.process.communicate(timeout=30)[0]
+        return self.process.returncode
+
+    def children(self, name: str = "") -> list[int]:
+        """Return the processes that belong to this folder, the supervisor aside, by a part of their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal() or int(entry.name) == self.process.pid:
+                continue
+            try:
+                environment = (entry / "environ").read_bytes()
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if f"DATA_DIR={self.folder}".encode() in environment and name in command:
+                found.append(int(entry.name))
+        return found
+
+    def service(self, name: str) -> str:
+        """Return the address of one of the stand-ins, which only the processes of the system are told."""
+        environment = Path(f"/proc/{self.children('celery')[0]}/environ").read_text()
+        found = re.search(rf"{name.upper()}_URLS=([^\0]+)", environment)
+        assert found is not None
+        return found[1]
+
+    def sign_in(self) -> requests.Session:
+        session = requests.Session()
+        answer = session.post(f"{self.url}/api/v2/auth/login", json={"login": "demo", "password": PASSWORD}, timeout=10)
+        assert answer.status_code == 200, answer.text
+        session.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+        return session
+
+    def submit(self, session: requests.Session, text: str) -> str:
+        answer = session.post(f"{self.url}/api/v2/commands", json={"text": text}, timeout=10)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def read(self, session: requests.Session, path: str) -> Any:
+        answer = session.get(f"{self.url}/api/v2/{path}", timeout=10)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def ended(self, session: requests.Session, command_id: str) -> Any:
+        def look() -> Any:
+            command = self.read(session, f"commands/{command_id}")
+            return command if command["status"] in ENDED else None
+
+        return until(look, 60)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +218,22 @@ def test_a_runner_that_hangs_does_not_stop_segmentation(gateway):
     assert {gateway.ended(session, command)["status"] for command in commands} == {"completed"}
 
 
+@pytest.mark.slow
+def test_two_gateways_do_not_disturb_each_other(gateway, tmp_path):
+    other = Gateway(tmp_path / "other").start()
+    try:
+        mine = gateway.submit(gateway.sign_in(), "echo mine")
+        session = other.sign_in()
+        theirs = other.submit(session, "echo theirs")
+        assert other.ended(session, theirs)["status"] == "completed"
+        assert gateway.ended(gateway.sign_in(), mine)["status"] == "completed"
+        assert session.get(f"{other.url}/api/v2/commands/{mine}", timeout=10).status_code == 404
+    finally:
+        assert other.stop() == 0
+    assert other.children() == []
+    assert gateway.children() != []
+
+
 def test_a_port_or_folder_in_use_ends_it_with_a_clear_message(gateway, tmp_path):
     for env, message in (
         ({"PORT": str(gateway.port)}, f"port {gateway.port} cannot be used"),
@@ -118,6 +245,88 @@ def test_a_port_or_folder_in_use_ends_it_with_a_clear_message(gateway, tmp_path)
             second.start()
         assert second.wait() == 1
         assert "Traceback" not in second.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_every_child_and_keeps_the_data(tmp_path, number):
+    gateway = Gateway(tmp_path).start()
+    session = gateway.sign_in()
+    command_id = gateway.submit(session, "echo kept")
+    gateway.ended(session, command_id)
+    assert gateway.stop(number) == 0
+    assert gateway.children() == []
+    gateway.start()
+    try:
+        assert gateway.read(session, f"commands/{command_id}/result")["output"] == "kept"
+    finally:
+        gateway.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", SUBMISSION)
+def test_a_worker_killed_in_any_stage_loses_nothing_and_each_service_works_once(tmp_path, stage):
+    gateway = Gateway(tmp_path).start()
+    # The stage's service takes its time to answer, and in that time the worker dies.
+    fault = {"kind": "slow", "seconds": 3, "path": SUBMISSION[stage]}
+    service = gateway.service(stage)
+    requests.put(f"{service}/sandbox/faults", json={"faults": [fault]}, timeout=5).raise_for_status()
+    session = gateway.sign_in()
+    command_id = gateway.submit(session, "echo hello")
+    until(lambda: gateway.read(session, f"commands/{command_id}")["stage"] == stage)
+    for worker in gateway.children(f"celery -A gateway worker --queues {stage}"):
+        os.kill(worker, signal.SIGKILL)
+    assert gateway.wait() == 1
+    assert f"The gateway stopped: worker-{stage} has ended (exit code -9)" in gateway.output
+    assert gateway.children() == []
+    gateway.start()
+    try:
+        assert gateway.ended(session, command_id)["status"] == "completed"
+        for name in SUBMISSION:
+            works = requests.get(f"{gateway.service(name)}/sandbox/stats", timeout=5).json()["works_by_key"]
+            assert works[f"{command_id}:{name}"] == 1
+        events = gateway.read(session, f"commands/{command_id}/events")["results"]
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    finally:
+        gateway.stop()
+
+
+DEADLY = """
+import os
+from celery.signals import worker_process_init
+
+@worker_process_init.connect
+def let_it_die_of_poison(**_kwargs):
+    from integrations.clients.segmentation import SegmentationClient
+    submit = SegmentationClient.submit
+
+    def swallow(self, request, **kwargs):
+        if request.command == "poison":
+            os._exit(9)
+        return submit(self, request, **kwargs)
+
+    SegmentationClient.submit = swallow
+"""
+
+
+@pytest.mark.slow
+def test_a_command_over_which_three_workers_die_fails_and_stops_no_other(tmp_path):
+    """Its text ends the worker's process, in the middle of the work."""
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    gateway = Gateway(tmp_path / "system", PYTHONPATH=paths, SERVICE_TIMEOUT="1").start()
+    try:
+        session = gateway.sign_in()
+        poison = gateway.submit(session, "poison")
+        others = [gateway.submit(session, "echo hello") for _ in range(8)]
+        assert {gateway.ended(session, command)["status"] for command in others} == {"completed"}
+        command = gateway.ended(session, poison)
+        assert (command["status"], command["error"]["code"]) == ("failed", "poisoned")
+        tries = gateway.read(session, f"commands/{poison}/timeline")["results"]
+        assert [(each["outcome"], each["error"]["code"]) for each in tries] == [("abandoned", "worker_lost")] * 3
+        assert requests.get(f"{gateway.url}/health/ready", timeout=10).status_code == 200
+    finally:
+        gateway.stop()
 
 
 @pytest.mark.parametrize(("ready", "error"), [(True, PartEndedError), (False, StartError)])
@@ -149,3 +358,20 @@ def test_a_stand_in_keeps_its_port_while_nobody_else_has_it(tmp_path, monkeypatc
     assert other != first
     (tmp_path / "sandbox" / "runner.port").write_text("no port")
     assert port() > 0
+
+
+@pytest.mark.slow
+def test_it_starts_in_a_folder_with_an_odd_name_and_leaves_its_mode_alone(tmp_path):
+    folder = tmp_path / 'it\'s a "folder"'
+    folder.mkdir(mode=0o755)
+    gateway = Gateway(folder).start()
+    assert gateway.stop() == 0
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
+
+
+@pytest.mark.slow
+def test_the_death_of_the_supervisor_leaves_nothing_behind(tmp_path):
+    gateway = Gateway(tmp_path).start()
+    gateway.stop(signal.SIGKILL)
+    until(lambda: not gateway.children())
