@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.requirements
 DEV_STAMP := $(VENV)/.requirements-dev
+# Nothing is compiled twice: pytest keeps what it made of the tests, and every process what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 RESOLVE := $(BIN)/uv pip compile --upgrade --quiet --no-emit-index-url --no-emit-find-links --python-version 3.11
 
 .PHONY: run test test-security check proof drill chaos bench translations requirements clean help

@@ -1,5 +1,6 @@
 """What all tests share: three people, and the three sandbox services as real processes."""
 
+import gc
 import os
 import socket
 import sys
@@ -37,6 +38,12 @@ from tests.database import InitialRows
 PASSWORD = "correct horse battery staple"  # noqa: S105 - for tests
 
 
+def pytest_collection_finish() -> None:
+    """All modules and tests stay to the end: no search for garbage looks through them again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """One process more than there are processors: some test always waits, for a process, a socket or a timeout."""
@@ -52,7 +59,7 @@ class Scheduling(LoadGroupScheduling):  # type: ignore[misc]  # has no types
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return module if module in IN_ONE_PROCESS else nodeid
+        return module if module in IN_ONE_PROCESS else nodeid.partition("[")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
