@@ -5,9 +5,10 @@ Whoever comes while another thread is at it waits, and then one of those who wai
 commit): one more round trip, and one more wait for the disk, however many they are.
 """
 
+import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db import Error, InterfaceError, OperationalError, connection, transaction
 
@@ -20,10 +21,10 @@ _IN_FLIGHT = IN_FLIGHT.format(user="%s")
 # Whoever is below the limit waits for the lock, and says so to the next statement, which counts again.
 _LOCK = f"SELECT pg_advisory_xact_lock(%s), set_config('gateway.locked', %s, true) WHERE {_IN_FLIGHT} < %s"
 _IS_HELD = f"(current_setting('gateway.locked', true) IS DISTINCT FROM %s OR {_IN_FLIGHT} >= %s)"
-# Together, nobody waits longer for what only holds up another: for a user who is being deleted, say.
+# While others wait for the turn, nobody waits long for what only holds up one: for a user who is being deleted, say.
 _PATIENCE = "SELECT set_config('lock_timeout', '100ms', true)"
-# What PostgreSQL says then, and of a deadlock: so all of the transaction is undone.
-_HELD_UP = ("55P03", "40P01")
+# What PostgreSQL says then, of a deadlock, and of a statement that was cancelled: so all of the transaction is undone.
+_HELD_UP, _CANCELLED = ("55P03", "40P01"), "57014"
 
 
 def insert_command(command: Command, event: CommandEvent) -> None:
@@ -44,9 +45,8 @@ class _New:
     command: Command
     lock: int
     statements: str  # two, each of which returns a row; the second says whether the command is held
-    is_done: bool = False  # by whichever thread
-    error: Error | None = None
-    is_for_itself: bool = False  # as it failed together with others
+    error: Error | None = field(default_factory=lambda: InterfaceError("The thread that was to store this has ended."))
+    is_for_itself: bool = False  # it failed because of another one, or of what holds up this one
 
     @classmethod
     def of(cls, command: Command, event: CommandEvent) -> "_New":
@@ -55,7 +55,7 @@ class _New:
         into_events, of_event = insertion(event)
         both = f"WITH command AS ({into_commands} RETURNING held) {into_events} RETURNING (SELECT held FROM command)"  # noqa: S608
         values = [lock, str(lock), user, limit, *of_command, str(lock), user, limit, *of_event]
-        with connection.cursor() as cursor:
+        with connection.cursor() as cursor, connection.wrap_database_errors:
             return cls(command, lock, cursor.mogrify(f"{_LOCK}; {both}", values))
 
 
@@ -63,47 +63,53 @@ _waiting: list[_New] = []
 _turn = threading.Lock()
 
 
+def _start_anew() -> None:
+    global _waiting, _turn  # the threads that wait do not come along into a child process
+    _waiting, _turn = [], threading.Lock()
+
+
+os.register_at_fork(after_in_child=_start_anew)
+
+
 def _insert_with_others(new: _New) -> None:
     _waiting.append(new)
     with _turn:
-        if not new.is_done:  # so it still is among those that wait
+        if new in _waiting:  # else whoever had the turn before has taken it along
             together = _waiting.copy()
             del _waiting[: len(together)]
             _insert_together(together)
     if new.is_for_itself:
         _insert_at_once([new])
-    elif new.error is not None:
-        raise new.error
+    elif new.error is not None:  # one of its own: all that failed together have the same
+        raise type(new.error)(*new.error.args) from new.error.__cause__
 
 
 def _insert_together(together: Sequence[_New]) -> None:
     """Insert all, or none. What the database says against it is for each of them to tell."""
-    error: Error | None = InterfaceError("The thread that was to store this has ended.")
+    error: Error | None = None
     try:
-        _insert_at_once(together)
-        error = None
+        _insert_at_once(together, patience=[_PATIENCE])
     except Error as raised:
         error = raised
-    finally:
-        for each in together:
-            each.error, each.is_for_itself = error, len(together) > 1 and _was_undone(error)
-            each.is_done = True
+    for each in together:
+        each.error, each.is_for_itself = error, _may_be_tried_alone(error, are_several=len(together) > 1)
 
 
-def _was_undone(error: Error | None) -> bool:
-    """Return whether nothing can have been stored. A connection that broke may have done it before."""
-    if isinstance(error, OperationalError | InterfaceError):
-        return getattr(error.__cause__, "sqlstate", None) in _HELD_UP
-    return error is not None
+def _may_be_tried_alone(error: Error | None, *, are_several: bool) -> bool:
+    """Return whether nothing can have been stored, and it may be another's fault. A broken connection tells nothing."""
+    state = getattr(error and error.__cause__, "sqlstate", None)
+    if state in _HELD_UP:
+        return True
+    is_undone = error is not None and not isinstance(error, OperationalError | InterfaceError)
+    return are_several and (is_undone or state == _CANCELLED)
 
 
-def _insert_at_once(several: Sequence[_New]) -> None:
+def _insert_at_once(several: Sequence[_New], *, patience: Sequence[str] = ()) -> None:
     ordered = sorted(several, key=lambda new: new.lock)  # so no two processes wait for each other
-    first = [_PATIENCE] if len(ordered) > 1 else []
     with connection.cursor() as cursor:
         # What is sent as one text is one transaction.
-        cursor.execute("; ".join([*first, *(new.statements for new in ordered)]))
-        for _ in first:
+        cursor.execute("; ".join([*patience, *(new.statements for new in ordered)]))
+        for _ in patience:
             cursor.nextset()
         for new in ordered:
             cursor.nextset()

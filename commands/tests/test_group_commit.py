@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 
 from accounts.models import User
 from commands import insertion
@@ -124,25 +124,47 @@ def test_what_holds_up_one_holds_up_no_other(alice, bob, together):
     assert len(set(transactions())) == 2
 
 
+def test_what_holds_up_who_came_alone_holds_up_no_other(alice, bob, together):
+    with transaction.atomic():
+        transaction_lock(_lock_name(alice.pk))
+        alices = together({"user": alice})[0]
+        who_waits_for_a_lock()
+        bobs = together({"user": bob})[0]
+        assert outcome_of(bobs).user == bob
+        assert not alices.done()
+    assert outcome_of(alices).user == alice
+
+
+def test_who_was_taken_along_by_a_thread_that_ended_is_told(alice, bob, together, monkeypatch):
+    def ends(*_args):
+        raise SystemExit
+
+    monkeypatch.setattr(insertion, "_insert_together", ends)
+    ended, others = together({"user": alice}, {"user": bob})
+    assert isinstance(ended.exception(SECONDS), SystemExit)
+    assert isinstance(outcome_of(others), InterfaceError)
+
+
 def test_if_the_database_hangs_up_nobody_is_told_that_it_is_stored(alice, bob, together, monkeypatch):
     monkeypatch.setattr(insertion, "_PATIENCE", "SELECT set_config('lock_timeout', '0', true)")
     with transaction.atomic():
         transaction_lock(_lock_name(alice.pk))
         sent = together({"user": bob}, {"user": alice}, {"user": bob})
-        hang_up_on_who_waits_for_a_lock()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [who_waits_for_a_lock()])
         assert [type(outcome_of(each)) for each in sent] == [OperationalError] * 3
     assert not Command.objects.exists()
     assert outcome_of(together({"user": alice})[0]).user == alice
 
 
-def hang_up_on_who_waits_for_a_lock():
+def who_waits_for_a_lock():
+    """Wait until a process of the server does, and return its number."""
     deadline = time.monotonic() + SECONDS
     with connection.cursor() as cursor:
         while time.monotonic() < deadline:
             cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
-            if cursor.fetchall():
-                return
+            if found := cursor.fetchall():
+                return found[0][0]
     pytest.fail("Nobody waits for a lock.")

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from django.db.backends.postgresql import base
+from psycopg.pq import TransactionStatus
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -19,9 +20,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Look if the server has hung up, which a server that ends or drops a connection does.
 
         Before each request, `CONN_HEALTH_CHECKS` asks. Nobody speaks on a connection that waits for a statement. So if
-        there is nothing to read, it is as it was; if there is, Django asks the server, as always.
+        there is nothing to read, it is as it was; if there is, Django asks the server, as always. One with a statement
+        that was given up (a task's time was over) is of no use, and says nothing either.
         """
-        if self.connection is None:
+        if self.connection is None or self.connection.closed:
+            return False
+        if self.connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
             return False
         waiting = select.poll()
         waiting.register(self.connection.fileno(), select.POLLIN)

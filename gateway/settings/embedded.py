@@ -27,7 +27,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATA_DIR / "gateway.sqlite3",
         # As in production: 0 is for a worker process, which does one thing at a time, and keeps its connection.
-        "CONN_MAX_AGE": 0 if env.int("DATABASE_POOL_SIZE", 8) else 60,
+        "CONN_MAX_AGE": 0 if env.int("DATABASE_POOL_SIZE", 10) else 60,
         # Several processes write: a write transaction takes its lock when it begins, and waits for it.
         # NORMAL is safe against a killed process; a power cut may cost the last moments, but never corrupts.
         "OPTIONS": {

@@ -35,7 +35,7 @@ if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database")
 DATABASES["default"]["ENGINE"] = "gateway.postgresql"
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-_pool_size = env.int("DATABASE_POOL_SIZE", 8)
+_pool_size = env.int("DATABASE_POOL_SIZE", 10)
 if _pool_size:
     # Under ASGI every request may run on a thread of its own; the pool bounds the connections of a process.
     DATABASES["default"]["CONN_MAX_AGE"] = 0

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from django.db import connection, connections
+from django.db import OperationalError, connection, connections
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -62,6 +62,23 @@ def test_before_each_request_one_that_hung_up_is_replaced(other):
     other.close_if_unusable_or_obsolete()  # as Django does when a request begins
     assert ask(other, "SELECT 2") == (2,)
     assert server_process(other) != ended
+
+
+def test_one_that_broke_during_a_statement_is_replaced_before_the_next_request(other):
+    other.settings_dict = {**other.settings_dict, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    with pytest.raises(OperationalError):
+        ask(other, "SELECT pg_terminate_backend(pg_backend_pid())")
+    other.close_if_unusable_or_obsolete()
+    assert ask(other, "SELECT 2") == (2,)
+
+
+def test_one_with_a_statement_that_was_given_up_is_replaced_before_the_next_task(other):
+    other.settings_dict = {**other.settings_dict, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    given_up = server_process(other)
+    other.connection.pgconn.send_query(b"SELECT pg_sleep(60)")
+    other.close_if_unusable_or_obsolete()
+    assert ask(other, "SELECT 2") == (2,)
+    ask(connection, "SELECT pg_terminate_backend(%s)", given_up)
 
 
 def test_none_that_was_never_opened_is_usable():
