@@ -15,6 +15,7 @@ pytestmark = [
 @pytest.fixture
 def other():
     other = connection.copy("other")
+    other.settings_dict |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}  # as in production
     ask(other, "SELECT 'its last statement'")
     yield other
     other.close()
@@ -54,9 +55,6 @@ def test_one_with_something_to_read_is_asked_and_is_well(other):
 
 
 def test_before_each_request_one_that_hung_up_is_replaced(other):
-    other.settings_dict = {**other.settings_dict, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
-    other.close()
-    ask(other, "SELECT 1")
     ended = server_process(other)
     ask(connection, "SELECT pg_terminate_backend(%s, 10000)", ended)
     other.close_if_unusable_or_obsolete()  # as Django does when a request begins
@@ -65,7 +63,6 @@ def test_before_each_request_one_that_hung_up_is_replaced(other):
 
 
 def test_one_that_broke_during_a_statement_is_replaced_before_the_next_request(other):
-    other.settings_dict = {**other.settings_dict, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     with pytest.raises(OperationalError):
         ask(other, "SELECT pg_terminate_backend(pg_backend_pid())")
     other.close_if_unusable_or_obsolete()
@@ -73,7 +70,6 @@ def test_one_that_broke_during_a_statement_is_replaced_before_the_next_request(o
 
 
 def test_one_with_a_statement_that_was_given_up_is_replaced_before_the_next_task(other):
-    other.settings_dict = {**other.settings_dict, "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     given_up = server_process(other)
     other.connection.pgconn.send_query(b"SELECT pg_sleep(60)")
     other.close_if_unusable_or_obsolete()
