@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from celery.contrib.testing.worker import start_worker
-from celery.signals import task_postrun
+from celery.signals import setup_logging, task_postrun
 from django.db import connection, connections
 
 from gateway.celery import app
@@ -33,7 +33,19 @@ class Seen:
 
 
 @pytest.fixture
-def seen(monkeypatch):
+def logging_as_it_is():
+    """Celery sets up no logging if somebody else does: it would let no warning through in this process any more."""
+
+    def keep(**_kwargs):
+        pass
+
+    setup_logging.connect(keep)
+    yield
+    setup_logging.disconnect(keep)
+
+
+@pytest.fixture
+def seen(monkeypatch, logging_as_it_is):
     as_in_production = {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     for name, value in as_in_production.items():
         monkeypatch.setitem(connections.databases[connection.alias], name, value)
