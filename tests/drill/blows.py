@@ -18,6 +18,9 @@ from tests.drill.system import DrillSystem
 
 OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY pid"
 
+# So much longer a service misbehaves until about every way of it has been met.
+MET_SECONDS = 15.0
+
 
 class Blows:
     def __init__(self, system: DrillSystem, cluster: Cluster | None, database_url: str | None, seed: int) -> None:
@@ -78,16 +81,24 @@ class Blows:
             return  # it had gone before
 
     async def _misbehave(self, client: httpx.AsyncClient, name: str, blow: Blow) -> None:
-        address = f"{self._system.instances[name]}/sandbox"
+        address, until = f"{self._system.instances[name]}/sandbox", time.monotonic() + blow.lasts + MET_SECONDS
         try:
             (await client.put(f"{address}/faults", json={"faults": list(blow.faults)})).raise_for_status()
             await asyncio.sleep(blow.lasts)
-            hits = (await client.get(f"{address}/stats")).json()["fault_hits"]
+            hits = await self._hits(client, address)
+            while sum(hits) < len(hits) and time.monotonic() < until:  # a busy machine sends it few requests
+                await asyncio.sleep(0.5)
+                hits = await self._hits(client, address)
             (await client.delete(f"{address}/faults")).raise_for_status()
         except httpx.TransportError:
             return  # it is dead, and knows nothing of faults when it comes back
         for fault, count in zip(blow.faults, hits, strict=False):  # another blow may have put others in their place
             self.hits[fault["kind"]] += count
+
+    @staticmethod
+    async def _hits(client: httpx.AsyncClient, address: str) -> list[int]:
+        hits: list[int] = (await client.get(f"{address}/stats")).json()["fault_hits"]
+        return hits
 
     def _cut(self, share: float) -> None:
         if self._database_url is None or "database" in self._away:

@@ -26,7 +26,7 @@ from tests.drill.system import DrillSystem
 
 RETRY_WINDOW = 15.0  # seconds: some commands give up, and no cancellation waits for ever
 
-MISLED_AT_LEAST = 0.05  # of what could be: many a service is killed, or gets no request, before it has misled as many
+MISLED_AT_LEAST = 0.1  # of what could be: many a service is killed, or gets no request, before it has misled as many
 
 
 def main() -> None:
