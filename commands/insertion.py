@@ -53,7 +53,7 @@ class _New:
         user, limit, lock = command.user_id, limit_of(command.user_id), lock_of(command.user_id)
         into_commands, of_command = insertion(command, held=_IS_HELD)
         into_events, of_event = insertion(event)
-        both = f"WITH command AS ({into_commands} RETURNING held) {into_events} RETURNING (SELECT held FROM command)"  # noqa: S608
+        both = f"WITH command AS ({into_commands} RETURNING held) {into_events} RETURNING (SELECT held FROM command)"  # noqa: S608 - no value is in it
         values = [lock, str(lock), user, limit, *of_command, str(lock), user, limit, *of_event]
         with connection.cursor() as cursor, connection.wrap_database_errors:
             return cls(command, lock, cursor.mogrify(f"{_LOCK}; {both}", values))

@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models import QuerySet
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from psycopg.errors import ProgramLimitExceeded
 
@@ -227,3 +228,12 @@ def test_what_goes_wrong_with_one_command_stops_no_other(command, alice, sandbox
     later.refresh_from_db()
     assert (command.status, command.lease_owner != "") == (Status.QUEUED, True)  # it runs out, which is a death
     assert later.status == Status.RUNNING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_knows_that_there_is_no_more_does_not_ask_once_more(command, sandbox):
+    with CaptureQueriesContext(connection) as queries:
+        engine.work(Stage.SEGMENTATION)
+    command.refresh_from_db()
+    assert command.stage == Stage.RUNNER
+    assert sum("deaths = CASE" in query["sql"] for query in queries) == 1
